@@ -1,0 +1,1 @@
+"""Schemes that write locations as text, and the parser that reads them back."""

@@ -1,0 +1,1 @@
+"""Samples from annotations and conversations, as shards, streams and batches."""

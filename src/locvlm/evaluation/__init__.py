@@ -1,0 +1,1 @@
+"""Benchmarks, their scores, and results with intervals."""

@@ -1,0 +1,1 @@
+"""Questions and how their answers are scored, one module for each benchmark."""

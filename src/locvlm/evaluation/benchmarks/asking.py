@@ -1,0 +1,39 @@
+"""What the parts of a benchmark share: seeded prompts, messages, and the readings of answers."""
+
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import TYPE_CHECKING, TypeAlias
+
+from locvlm.objectives import BOX_WORDS
+from locvlm.predictors.ask import Answer
+from locvlm.templates import fill
+from locvlm.types import Box, Message, Part, Sample
+
+if TYPE_CHECKING:
+    from locvlm.processor import Located
+
+Read: TypeAlias = "Callable[[Answer], Located]"
+
+
+def where_is(prompts: Sequence[str], sample: Sample, name: str, seed: int) -> Message:
+    """Asks where an object is, present or not: the same words for the same image and name."""
+    prompt = seeded(seed, sample.key, name).choice(prompts)
+    return Message("user", fill(prompt, category=name, repr=BOX_WORDS))
+
+
+def seeded(seed: int, *labels: str) -> Random:
+    """Randomness that depends on the labels only, not on what was drawn before."""
+    return Random("|".join((str(seed), *labels)))
+
+
+def first_box(answer: Answer, read: Read) -> Box | None:
+    """The first box of an answer, in pixels; None where it holds none that can be read."""
+    return next(iter(read(answer).boxes), None)
+
+
+def spoken(parts: Sequence[Part]) -> str:
+    """A message for people: locations as rounded pixels."""
+    return "".join(
+        part if isinstance(part, str) else f"({', '.join(f'{value:.0f}' for value in part)})"
+        for part in parts
+    )

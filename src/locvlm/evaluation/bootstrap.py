@@ -1,0 +1,120 @@
+"""Metrics as ratios of sums over items, and their bootstrap confidence intervals."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+LEVEL = 0.95
+RESAMPLES = 1000
+_CELLS = 4_000_000  # clusters x resamples held at once
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ratio:
+    """A metric that keeps its items: the sum of `numerators` over the sum of `denominators`.
+
+    Accuracy, precision, F1, a rate or a mean are all of this form, so one bootstrap serves them.
+
+    Args:
+        numerators: (K,) one value per item, such as 1 where the answer is right.
+        denominators: (K,) what the item counts; 0 leaves it out.
+    """
+
+    numerators: NDArray[np.float64]
+    denominators: NDArray[np.float64]
+
+    @property
+    def value(self) -> float:
+        """NaN where nothing is counted."""
+        total = float(self.denominators.sum())
+        return float(self.numerators.sum()) / total if total else float("nan")
+
+    @property
+    def n(self) -> int:
+        """Items that count."""
+        return int(np.count_nonzero(self.denominators))
+
+
+def ratio(numerators: ArrayLike, denominators: ArrayLike | None = None) -> Ratio:
+    """A `Ratio` from any sequences; without `denominators`, the mean over all items."""
+    above = np.asarray(numerators, dtype=np.float64).reshape(-1)
+    if denominators is None:
+        return Ratio(above, np.ones_like(above))
+    below = np.asarray(denominators, dtype=np.float64).reshape(-1)
+    return Ratio(np.where(below != 0, above, 0.0), below)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A metric with its interval.
+
+    Args:
+        value: over all items; NaN where there are none.
+        low: lower end of the 95 % confidence interval.
+        high: its upper end.
+        n: items that count.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def estimate(
+    metric: Ratio, clusters: Sequence[Hashable] | None = None, *, seed: int = 0
+) -> Estimate:
+    """The metric with its percentile bootstrap interval, whole clusters drawn with replacement.
+
+    Questions about one image are not independent: give each item its image, and images are drawn.
+    Where every item has the same 0 or 1, resampling shows no spread at all; the interval is then
+    the exact binomial bound for as many trials as there are clusters.
+
+    Args:
+        metric: what to estimate.
+        clusters: (K,) the cluster of each item; None when items are independent.
+        seed: of the resampling.
+    """
+    value, n = metric.value, metric.n
+    if n == 0:
+        return Estimate(value, value, value, 0)
+    above, below = _by_cluster(metric, clusters)
+    if value in (0.0, 1.0) and np.all(above == value * below):
+        bound = ((1 - LEVEL) / 2) ** (1 / len(above))
+        return Estimate(value, *((bound, 1.0) if value else (0.0, 1 - bound)), n)
+    drawn = _resample(above, below, np.random.default_rng(seed))
+    tail = 100 * (1 - LEVEL) / 2
+    low, high = np.percentile(drawn, [tail, 100 - tail])
+    return Estimate(value, float(low), float(high), n)
+
+
+def _by_cluster(
+    metric: Ratio, clusters: Sequence[Hashable] | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Both sums for each cluster that counts."""
+    counted = metric.denominators != 0
+    above, below = metric.numerators[counted], metric.denominators[counted]
+    if clusters is None:
+        return above, below
+    if len(clusters) != len(metric.numerators):
+        raise ValueError(f"{len(metric.numerators)} items, {len(clusters)} clusters")
+    numbers: dict[Hashable, int] = {}
+    named = [cluster for cluster, on in zip(clusters, counted, strict=True) if on]
+    of_item = [numbers.setdefault(cluster, len(numbers)) for cluster in named]
+    n = len(numbers)
+    return np.bincount(of_item, above, n), np.bincount(of_item, below, n)
+
+
+def _resample(
+    above: NDArray[np.float64], below: NDArray[np.float64], rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """(RESAMPLES,) the metric on clusters drawn with replacement."""
+    n = len(above)
+    rows = max(1, _CELLS // n)
+    values = []
+    for start in range(0, RESAMPLES, rows):
+        drawn = rng.integers(n, size=(min(rows, RESAMPLES - start), n))
+        values.append(above[drawn].sum(axis=1) / below[drawn].sum(axis=1))
+    return np.concatenate(values)

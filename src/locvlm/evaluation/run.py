@@ -1,0 +1,127 @@
+"""Runs a benchmark: asks, judges, and writes what was found."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from locvlm.errors import DataError
+from locvlm.evaluation.benchmarks.asking import Read
+from locvlm.evaluation.results import FORMAT, Score, item_record, metric_record
+from locvlm.io import write_json, write_text
+from locvlm.predictors.ask import Answer, Predictor, ask, fingerprints
+from locvlm.types import Question, Sample
+
+ANSWERS, ITEMS, RESULTS = "answers.jsonl", "items.jsonl", "results.json"
+
+
+class Benchmark(Protocol):
+    """Questions and a score."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def version(self) -> str:
+        """Changes whenever the same answers could score differently."""
+
+    @property
+    def protocol(self) -> Mapping[str, Any]:
+        """What a stranger needs to repeat it, as JSON values."""
+
+    def questions(self) -> list[Question]:
+        """All that is asked, always the same."""
+
+    def score(self, answers: Sequence[Answer], read: Read) -> Score:
+        """Metrics and items from the answers, in the order of the questions."""
+
+
+class Run(NamedTuple):
+    """What a run found, as plain data: the contents of its files."""
+
+    results: dict[str, Any]
+    items: list[dict[str, Any]]
+    samples: Mapping[str, Sample]
+
+
+def run_benchmark(
+    benchmark: Benchmark,
+    predictor: Predictor,
+    folder: Path,
+    *,
+    subject: str,
+    settings: Mapping[str, Any] | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Run:
+    """Asks, judges, and writes answers.jsonl, items.jsonl and results.json into `folder`.
+
+    Answers that are there already are not asked for again.
+
+    Args:
+        benchmark: what to ask.
+        predictor: whom to ask.
+        folder: where the files go.
+        subject: what is measured, in the words of the report's title.
+        settings: the configuration, for the record.
+        on_progress: told the number of answered questions and of all.
+
+    Raises:
+        DataError: the benchmark has no question, or two with one key.
+    """
+    questions = benchmark.questions()
+    _check(questions, benchmark.name)
+    answers = ask(
+        questions,
+        predictor,
+        folder / ANSWERS,
+        on_progress=lambda done: on_progress(done, len(questions)),
+    )
+    score = benchmark.score(
+        answers, lambda answer: predictor.decode(answer.text, answer.question)
+    )
+    samples = {question.sample.key: question.sample for question in questions}
+    results = {
+        "format": FORMAT,
+        "title": f"{subject} on {benchmark.name}",
+        "summary": f"{len(samples):,} images, {len(questions):,} questions, "
+        f"protocol {benchmark.version}",
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "locvlm": version("locvlm"),
+        "benchmark": benchmark.name,
+        "version": benchmark.version,
+        "protocol": dict(benchmark.protocol),
+        "predictor": dict(predictor.identity),
+        "data": {"sha256": _digest(questions), "images": len(samples)},
+        "counts": {"questions": len(questions), **score.counts},
+        "settings": dict(settings or {}),
+        "metrics": [metric_record(metric) for metric in score.metrics],
+        "histograms": [asdict(histogram) for histogram in score.histograms],
+    }
+    items = [item_record(item) for item in score.items]
+    lines = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items)
+    write_text(folder / ITEMS, lines)
+    write_json(folder / RESULTS, results)
+    return Run(results, items, samples)
+
+
+def _check(questions: Sequence[Question], name: str) -> None:
+    if not questions:
+        raise DataError(
+            f"benchmark {name!r} has nothing to ask: no image has an object that its name tells "
+            "apart",
+            fix="give annotations in which some category occurs once in an image",
+        )
+    keys = [question.key for question in questions]
+    if len(set(keys)) < len(keys):
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise DataError(f"benchmark {name!r} has two questions with the key {twice!r}")
+
+
+def _digest(questions: Sequence[Question]) -> str:
+    """One hash of all that was asked and shown, in order."""
+    return hashlib.sha256("".join(fingerprints(questions)).encode()).hexdigest()

@@ -1,0 +1,260 @@
+"""Reads and writes files so that a crash never leaves half of one behind."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import unicodedata
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from locvlm.errors import DataError, LocVLMError
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Writes a file whole or not at all; makes its folder where there is none.
+
+    Raises:
+        LocVLMError: the disk is full, or the folder is not ours to write to.
+    """
+    path = Path(path)
+    temporary = _sibling(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync(path.parent)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Writes a UTF-8 file whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Writes JSON, sorted and indented, whole or not at all.
+
+    Raises:
+        ValueError: `value` holds NaN or infinity, which JSON cannot write; None can stand for them.
+    """
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, _encoded(text))
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | Path, marker: str = "manifest.json") -> Iterator[Path]:
+    """Yields a temporary folder beside `path` that becomes `path` when the block succeeds.
+
+    When the block fails the temporary folder goes and what was at `path` stays.
+
+    Args:
+        path: the folder to write; an old one is replaced as a whole.
+        marker: a file that the block writes. An old folder without it is not one of ours, so it
+            is refused rather than deleted.
+
+    Raises:
+        LocVLMError: `path` is taken by something else, or cannot be written.
+    """
+    path = Path(path).absolute()
+    _check_replaceable(path, marker)
+    temporary = _sibling(path)
+    try:
+        try:
+            temporary.mkdir(parents=True)
+        except OSError as error:
+            raise _cannot_write(path, error) from error
+        yield temporary
+        if not (temporary / marker).is_file():
+            raise ValueError(f"nothing wrote {marker} into the folder that becomes {path}")
+        for file in temporary.rglob("*"):
+            _sync(file)
+        _replace_folder(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def read_json(path: str | Path) -> Any:
+    """The value in a JSON file.
+
+    Raises:
+        DataError: the file is missing or malformed; names the line.
+    """
+    return _parsed(_read(Path(path)), str(path), first_line=1)
+
+
+def read_jsonl(path: str | Path) -> Iterator[tuple[int, Any]]:
+    """(line number, value) of each line of a JSON Lines file; empty lines are left out.
+
+    Raises:
+        DataError: the file is missing or a line is malformed; names the line.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield number, _parsed(line, str(path), first_line=number)
+    except OSError as error:
+        raise _cannot_read(path, error) from error
+
+
+def append_jsonl(path: str | Path, *records: Any) -> None:
+    """Adds lines to a JSON Lines file; they are on the disk when this returns.
+
+    A last line that a crash cut short is dropped first, so that it never swallows the next one.
+    """
+    lines = [json.dumps(record, ensure_ascii=False, allow_nan=False) for record in records]
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        drop_torn_line(path)
+        with path.open("ab") as file:
+            file.write(_encoded("".join(f"{line}\n" for line in lines)))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def drop_torn_line(path: str | Path) -> None:
+    """Cuts off a last line without line end: what a crash left of an `append_jsonl`.
+
+    Called before a file of `append_jsonl` is read again; a missing file is left missing.
+    """
+    path = Path(path)
+    if not path.is_file():
+        return
+    with path.open("rb+") as file:
+        end = file.seek(0, os.SEEK_END)
+        keep, block = end, 1 << 16
+        while keep > 0:
+            start = max(0, keep - block)
+            file.seek(start)
+            found = file.read(keep - start).rfind(b"\n")
+            if found >= 0:
+                keep = start + found + 1
+                break
+            keep = start
+        if keep < end:
+            file.truncate(keep)
+
+
+def sha256(content: str | Path | bytes) -> str:
+    """Hex digest of bytes, or of the file at a path.
+
+    >>> sha256(b"")[:8]
+    'e3b0c442'
+    """
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
+    try:
+        with Path(content).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise _cannot_read(Path(content), error) from error
+
+
+def safe_member(name: str) -> bool:
+    """Whether a name from an archive or annotation file stays below the folder it is put in.
+
+    >>> safe_member("train2017/000000000009.jpg"), safe_member("../../.bashrc")
+    (True, False)
+    """
+    return (
+        bool(name)
+        and not name.startswith("/")
+        and ".." not in name.split("/")
+        and "\\" not in name
+        and name[1:2] != ":"  # a drive of Windows
+        and not any(unicodedata.category(character) in {"Cc", "Cs"} for character in name)
+    )
+
+
+def _encoded(text: str) -> bytes:
+    # A lone surrogate (from "\ud800" in someone's JSON) has no UTF-8; its escape is JSON as well.
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _cannot_read(path, error) from error
+
+
+def _parsed(data: bytes, source: str, first_line: int) -> Any:
+    line = first_line
+    try:
+        return json.loads(data.decode("utf-8-sig"))
+    except json.JSONDecodeError as error:
+        what, line = error.msg, first_line + error.lineno - 1
+    except UnicodeDecodeError as error:
+        what, line = "not UTF-8", first_line + data.count(b"\n", 0, error.start)
+    except RecursionError:
+        what = "nested too deeply"
+    except ValueError as error:  # such as an integer of 5,000 digits
+        what = str(error)
+    raise DataError(f"malformed JSON: {what}", where=f"{source}, line {line}")
+
+
+def _sibling(path: Path) -> Path:
+    return path.parent / f".tmp-{uuid.uuid4().hex}"
+
+
+def _check_replaceable(path: Path, marker: str) -> None:
+    if not os.path.lexists(path):
+        return
+    if path.is_dir() and ((path / marker).is_file() or not any(path.iterdir())):
+        return
+    what = f"a folder without {marker}" if path.is_dir() else "not a folder"
+    raise LocVLMError(
+        f"this would replace {what}",
+        where=str(path),
+        fix="choose another folder, or move this one away",
+    )
+
+
+def _replace_folder(new: Path, path: Path) -> None:
+    try:
+        if not os.path.lexists(path):
+            new.rename(path)
+            return
+        old = _sibling(path)
+        path.rename(old)
+        try:
+            new.rename(path)
+        except OSError:
+            old.rename(path)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    finally:
+        _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _cannot_read(path: Path, error: OSError) -> DataError:
+    return DataError(f"cannot read this file: {error.strerror or error}", where=str(path))
+
+
+def _cannot_write(path: Path, error: OSError) -> LocVLMError:
+    return LocVLMError(f"cannot write this: {error.strerror or error}", where=str(path))

@@ -1,0 +1,1 @@
+"""Encoder, adapter and language model, joined in one network."""

@@ -1,0 +1,216 @@
+"""The fine-tuning objectives: annotated images become questions and answers with locations.
+
+An objective is a shuffled stream of turns, each candidate once; `Mix` draws from several. Prompts
+come from `conf/prompts/`, randomness is an argument, and answers hold the box itself, in pixels:
+numbers become text in the processor.
+
+Source: LocVLM, CVPR 2024, table 1; the prompts are in its supplement.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Protocol, TypeAlias, TypeVar
+
+from locvlm.errors import ConfigError
+from locvlm.templates import fill
+from locvlm.types import Box, Instance, Location, Message, Part, Sample
+
+Turn: TypeAlias = tuple[Message, Message]
+T = TypeVar("T")
+BOX_WORDS = "(x1,y1,x2,y2) bbox"
+POINT_WORDS = "(cx,cy) point"
+
+
+class Objective(Protocol):
+    """What `Mix` draws turns from."""
+
+    def turns(self, sample: Sample, rng: Random) -> Iterator[Turn]:
+        """Questions and answers about `sample`, in random order, each candidate once."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocPred:
+    """Asks where an object is; the answer is its location.
+
+    `NegPred` draws from the same prompts, so that a prompt never tells whether the object is there.
+
+    Args:
+        prompts: templates with {category} and {repr}; one is drawn for each turn.
+        answer: template of the target, with {location}.
+        description_share: how often an object is named by its description, where it has one.
+        point_share: how often the centre point is asked for instead of the box.
+        number_weights: what the location's numbers weigh in the loss, see `Message`.
+    """
+
+    prompts: Sequence[str]
+    answer: str = "It is located at {location}."
+    description_share: float = 1.0
+    point_share: float = 0.0
+    number_weights: Sequence[float] = ()
+
+    def turns(self, sample: Sample, rng: Random) -> Iterator[Turn]:
+        for instance in _shuffled(single_instances(sample.instances), rng):
+            location, words = _location(instance.box, self.point_share, rng)
+            name = _name(instance, self.description_share, rng)
+            question = fill(rng.choice(self.prompts), category=name, repr=words)
+            answer = fill(self.answer, location=location)
+            yield (
+                Message("user", question),
+                Message("assistant", answer, number_weights=tuple(self.number_weights)),
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class NegPred:
+    """Asks where an absent object is; the answer says that there is none.
+
+    Args:
+        prompts: the templates of `LocPred`.
+        answer: the target.
+        point_share: how often the prompt asks for a point, as in `LocPred`.
+    """
+
+    prompts: Sequence[str]
+    answer: str = "There is no such object in the image."
+    point_share: float = 0.0
+
+    def turns(self, sample: Sample, rng: Random) -> Iterator[Turn]:
+        for name in _shuffled(sample.absent, rng):
+            words = POINT_WORDS if rng.random() < self.point_share else BOX_WORDS
+            question = fill(rng.choice(self.prompts), category=name, repr=words)
+            yield Message("user", question), Message("assistant", (self.answer,))
+
+
+@dataclass(frozen=True, slots=True)
+class RevLoc:
+    """Asks what is at a location; the answer describes the object there.
+
+    Args:
+        prompts: templates with {location}.
+        answer: template of the target, with {description}.
+        description_share: how often the description is the target; otherwise the category.
+        point_share: how often the centre point is given instead of the box.
+    """
+
+    prompts: Sequence[str]
+    answer: str = "There is a {description}."
+    description_share: float = 1.0
+    point_share: float = 0.0
+
+    def turns(self, sample: Sample, rng: Random) -> Iterator[Turn]:
+        for instance in _shuffled(single_instances(sample.instances), rng):
+            location, _ = _location(instance.box, self.point_share, rng)
+            name = _name(instance, self.description_share, rng)
+            question = fill(rng.choice(self.prompts), location=location)
+            answer = fill(self.answer, description=name)
+            yield Message("user", question), Message("assistant", answer)
+
+
+@dataclass(frozen=True, slots=True)
+class ListAll:
+    """Asks for all objects at once; the answer names each with its location, in random order.
+
+    A dense task beyond the paper: every turn ties all names of an image to their places.
+
+    Args:
+        prompts: templates with {repr}.
+        item: template of one object, with {description} and {location}.
+        description_share: how often an object is named by its description.
+        number_weights: what the locations' numbers weigh in the loss, see `Message`.
+    """
+
+    prompts: Sequence[str]
+    item: str = "{description} at {location}"
+    description_share: float = 1.0
+    number_weights: Sequence[float] = ()
+
+    def turns(self, sample: Sample, rng: Random) -> Iterator[Turn]:
+        parts: list[Part] = []
+        for instance in _shuffled(single_instances(sample.instances), rng):
+            name = _name(instance, self.description_share, rng)
+            parts += [", "] if parts else []
+            parts += fill(self.item, description=name, location=instance.box)
+        if parts:
+            question = fill(rng.choice(self.prompts), repr=BOX_WORDS)
+            weights = tuple(self.number_weights)
+            answer = Message("assistant", (*parts, "."), number_weights=weights)
+            yield Message("user", question), answer
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """A multi-turn conversation about one image, drawn from several objectives.
+
+    The image is encoded once for all its turns. An objective that has nothing left to ask about
+    an image leaves its share to the others.
+
+    Args:
+        objectives: what to draw from; empty for a run without localization.
+        weights: share of each, in any unit; the paper does not publish its own, 1:1:1 is usual.
+        turns: questions per image at most.
+
+    Raises:
+        ConfigError: weights do not match the objectives, or `turns` is below 1.
+    """
+
+    objectives: Sequence[Objective]
+    weights: Sequence[float]
+    turns: int = 6
+
+    def __post_init__(self) -> None:
+        if len(self.weights) != len(self.objectives) or any(w < 0 for w in self.weights):
+            raise ConfigError(
+                f"{len(self.objectives)} objectives need as many weights of at least 0, "
+                f"got {list(self.weights)}",
+                where="objectives.weights",
+            )
+        if self.turns < 1:
+            raise ConfigError(f"turns must be at least 1, got {self.turns}", where="objectives")
+
+    def __len__(self) -> int:
+        """Objectives that can be drawn; 0 means that there is nothing to learn here."""
+        return sum(weight > 0 for weight in self.weights)
+
+    def __call__(self, sample: Sample, rng: Random) -> list[Message]:
+        """Up to `turns` questions and their answers; empty where no objective has any."""
+        streams = [objective.turns(sample, rng) for objective in self.objectives]
+        weights = list(self.weights)
+        messages: list[Message] = []
+        n_turns = 0
+        while n_turns < self.turns and any(weights):
+            drawn = rng.choices(range(len(streams)), weights)[0]
+            turn = next(streams[drawn], None)
+            if turn is None:
+                weights[drawn] = 0
+                continue
+            messages += turn
+            n_turns += 1
+        return messages
+
+
+def single_instances(instances: Sequence[Instance]) -> list[Instance]:
+    """Instances whose category occurs once; a crowd makes its category occur many times.
+
+    Only they can be asked for by name without ambiguity (LocVLM, CVPR 2024, pseudo-data).
+    """
+    seen: dict[str, int] = {}
+    for instance in instances:
+        seen[instance.category] = seen.get(instance.category, 0) + 1 + instance.crowd
+    return [instance for instance in instances if seen[instance.category] == 1]
+
+
+def _shuffled(items: Sequence[T], rng: Random) -> list[T]:
+    return rng.sample(items, len(items))
+
+
+def _location(box: Box, point_share: float, rng: Random) -> tuple[Location, str]:
+    if rng.random() < point_share:
+        return box.center, POINT_WORDS
+    return box, BOX_WORDS
+
+
+def _name(instance: Instance, description_share: float, rng: Random) -> str:
+    if instance.description and rng.random() < description_share:
+        return instance.description
+    return instance.category

@@ -1,0 +1,1 @@
+"""What answers questions: models, and the durable record of their answers."""

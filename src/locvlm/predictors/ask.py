@@ -1,0 +1,174 @@
+"""Asks a predictor a list of questions and keeps every answer on disk as it comes."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from locvlm.errors import DataError
+from locvlm.io import append_jsonl, drop_torn_line, read_jsonl
+from locvlm.types import Question
+
+if TYPE_CHECKING:  # the processor needs torch; asking and judging do not
+    from locvlm.processor import Located
+
+FORMAT = 1
+CHUNK = 256
+logger = logging.getLogger(__name__)
+
+
+class Predictor(Protocol):
+    """What answers questions: a model, an endpoint, a file of recorded answers."""
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """All that its answers depend on, as JSON values: equal identities answer alike."""
+
+    def answer(self, questions: Sequence[Question]) -> list[str]:
+        """The text said to each question."""
+
+    def score(self, questions: Sequence[Question]) -> list[list[float]]:
+        """The log-likelihood of each of a question's `candidates`."""
+
+    def decode(self, text: str, question: Question) -> "Located":
+        """The locations in an answer, in pixels of the question's image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a predictor said.
+
+    Args:
+        question: what it was asked.
+        text: its words; for a closed question, the likeliest candidate.
+        likelihoods: of the candidates of a closed question, in their order; else empty.
+    """
+
+    question: Question
+    text: str
+    likelihoods: tuple[float, ...] = ()
+
+
+def ask(
+    questions: Sequence[Question],
+    predictor: Predictor,
+    file: Path,
+    *,
+    chunk: int = CHUNK,
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> list[Answer]:
+    """The answer to each question, from `file` where it was given before.
+
+    Answers are appended to `file` and forced to disk after every `chunk` questions, so that an
+    interrupted run goes on where it stopped. Equal questions (same image, same words) are asked
+    once. Nothing is asked when all answers are there.
+
+    Args:
+        questions: with or without candidates.
+        predictor: who answers.
+        file: JSON lines: a header that names the predictor, then one answer each.
+        chunk: questions handed over at once; the predictor may order and batch them.
+        on_progress: told the number of questions that have their answer.
+
+    Raises:
+        DataError: `file` holds the answers of another predictor, or is no file of answers.
+    """
+    keys = fingerprints(questions)
+    known = _open(file, predictor)
+    new: dict[str, Question] = {}
+    for key, question in zip(keys, questions, strict=True):
+        if key not in known:
+            new.setdefault(key, question)
+    logger.info("%d questions, %d answered before", len(questions), len(questions) - len(new))
+    on_progress(len(questions) - len(new))
+    for batch in _batches(list(new.items()), chunk):
+        records = list(_answers(batch, predictor))
+        append_jsonl(file, *records)
+        known.update((record["question"], record) for record in records)
+        on_progress(sum(key in known for key in keys))
+    return [
+        Answer(question, known[key]["text"], tuple(known[key].get("likelihoods", ())))
+        for key, question in zip(keys, questions, strict=True)
+    ]
+
+
+def fingerprints(questions: Sequence[Question]) -> list[str]:
+    """A hash of what each question shows and asks: image, conversation, candidates."""
+    images: dict[int, str] = {}
+    keys = []
+    for question in questions:
+        image = question.sample.image
+        if id(image) not in images:
+            images[id(image)] = hashlib.sha256(image or b"").hexdigest()
+        content = [
+            images[id(image)],
+            [[message.role, list(message.parts)] for message in question.messages],
+            list(question.candidates),
+        ]
+        keys.append(hashlib.sha256(json.dumps(content).encode()).hexdigest()[:24])
+    return keys
+
+
+def _answers(
+    batch: Sequence[tuple[str, Question]], predictor: Predictor
+) -> Iterator[dict[str, Any]]:
+    closed = [(key, question) for key, question in batch if question.candidates]
+    free = [(key, question) for key, question in batch if not question.candidates]
+    if free:
+        texts = predictor.answer([question for _, question in free])
+        for (key, question), text in zip(free, texts, strict=True):
+            yield {"question": key, "key": question.key, "text": text}
+    if closed:
+        scores = predictor.score([question for _, question in closed])
+        for (key, question), score in zip(closed, scores, strict=True):
+            best = max(range(len(score)), key=score.__getitem__)
+            text = question.candidates[best]
+            yield {"question": key, "key": question.key, "text": text, "likelihoods": score}
+
+
+def _batches(
+    items: list[tuple[str, Question]], chunk: int
+) -> Iterator[list[tuple[str, Question]]]:
+    for start in range(0, len(items), chunk):
+        yield items[start : start + chunk]
+
+
+def _open(file: Path, predictor: Predictor) -> dict[str, dict[str, Any]]:
+    """The answers in `file`, which is begun if it is not there."""
+    header = {"format": FORMAT, "predictor": json.loads(json.dumps(dict(predictor.identity)))}
+    drop_torn_line(file)
+    records = [record for _, record in read_jsonl(file)] if file.exists() else []
+    if not records:
+        append_jsonl(file, header)
+        return {}
+    found = records[0]
+    if not isinstance(found, dict) or not isinstance(found.get("predictor"), dict):
+        raise DataError(
+            "this is no file of answers: its first line names no predictor",
+            where=str(file),
+            fix="give another output folder",
+        )
+    if found != header:
+        raise DataError(
+            "these answers were given by another model, or with other settings: "
+            f"{_difference(found['predictor'], header['predictor'])}",
+            where=str(file),
+            fix="add `fresh=true` to forget them and ask anew, or give another output folder",
+        )
+    for number, record in enumerate(records[1:], 2):
+        if not isinstance(record, dict) or not {"question", "text"} <= record.keys():
+            raise DataError(
+                "this line is no answer",
+                where=f"{file}, line {number}",
+                fix="delete the line, or add `fresh=true` to ask anew",
+            )
+    return {record["question"]: record for record in records[1:]}
+
+
+def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """The names of what differs between two identities."""
+    names = sorted(found.keys() | wanted.keys())
+    return ", ".join(name for name in names if found.get(name) != wanted.get(name)) or "format"

@@ -1,0 +1,315 @@
+"""The Processor: samples to tokens, and a model's text back to locations in original pixels."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, TypedDict
+
+import torch
+from torch import Tensor
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from locvlm.chat import IMAGE, ChatFormat, Piece, Turn, token_weights
+from locvlm.config import build
+from locvlm.coordinates import Coordinates, Parsed, parse, write_location
+from locvlm.errors import CheckpointError, ConfigError, DataError
+from locvlm.geometry import Geometry, clip
+from locvlm.images import decode_image, normalize, to_frame
+from locvlm.io import read_json, write_json
+from locvlm.types import Box, Location, Message, Sample, Size, Unit
+
+IGNORE_INDEX = -100
+FILE = "processor.json"
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+
+
+class Example(TypedDict):
+    """One training sequence of T tokens with its N images.
+
+    input_ids:    (T,) int64; each image stands as `image_tokens` placeholders
+    labels:       (T,) int64; IGNORE_INDEX where nothing is learned
+    loss_weights: (T,) float32; 0 where nothing is learned
+    pixel_values: (N, 3, S, S) float32, normalized
+    """
+
+    input_ids: Tensor
+    labels: Tensor
+    loss_weights: Tensor
+    pixel_values: Tensor
+
+
+class Prompt(TypedDict):
+    """What a model continues: `input_ids` and `pixel_values` as in `Example`."""
+
+    input_ids: Tensor
+    pixel_values: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Locations read from a model's text.
+
+    Args:
+        locations: in pixels of the original image, clipped to it, in the order of the text.
+        parsed: what was found in the text, and why the rest was rejected.
+    """
+
+    locations: tuple[Location, ...]
+    parsed: Parsed
+
+    @property
+    def boxes(self) -> list[Box]:
+        return [location for location in self.locations if isinstance(location, Box)]
+
+
+class Processor:
+    """Turns samples into tokens and text into locations; saved with the weights.
+
+    The only holder of what both training and answering must agree on: coordinate scheme, image
+    geometry, chat format, tokenizer. "Which image do these numbers refer to?" has one answer.
+
+    Args:
+        tokenizer: a fast tokenizer (character offsets are needed); `<image>` is added if missing.
+        coordinates: the scheme that writes locations.
+        geometry: `resize`, `pad` or `crop`: original (width, height) to `Geometry`.
+        chat: how turns are written.
+        image_size: side S of the model's square input, in pixels.
+        image_tokens: tokens that one image takes in a sequence.
+        mean: of each colour channel, for values 0 to 1.
+        std: likewise.
+        suffix: whether " bbox" or " point" follows a location.
+        max_length: tokens per sequence at most; longer ones are cut at the end.
+
+    Raises:
+        ConfigError: the tokenizer gives no offsets, or has another end token than the chat format.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        coordinates: Coordinates,
+        geometry: Callable[[int, int], Geometry],
+        chat: ChatFormat,
+        *,
+        image_size: int,
+        image_tokens: int,
+        mean: Sequence[float] = (0.5, 0.5, 0.5),
+        std: Sequence[float] = (0.5, 0.5, 0.5),
+        suffix: bool = True,
+        max_length: int = 2048,
+    ):
+        if not tokenizer.is_fast:
+            raise ConfigError(
+                f"{type(tokenizer).__name__} gives no character offsets",
+                where="processor.tokenizer",
+                fix="use the fast (tokenizers) version",
+            )
+        if chat.end.strip() and tokenizer.eos_token != chat.end.strip():
+            raise ConfigError(
+                f"answers end with {chat.end!r}, the tokenizer's end is {tokenizer.eos_token!r}",
+                where="processor.chat.end",
+                fix="set chat.end to the tokenizer's end token",
+            )
+        tokenizer.add_tokens([IMAGE], special_tokens=True)
+        self.tokenizer = tokenizer
+        self.coordinates = coordinates
+        self.geometry = geometry
+        self.chat = chat
+        self.image_size = image_size
+        self.image_tokens = image_tokens
+        self.mean = tuple(mean)
+        self.std = tuple(std)
+        self.suffix = suffix
+        self.max_length = max_length
+        self.image_token_id: int = tokenizer.convert_tokens_to_ids(IMAGE)
+        self.end_id: int = tokenizer.eos_token_id
+        pad = tokenizer.pad_token_id
+        self.pad_id: int = self.end_id if pad is None else pad
+        self._specials = tuple({*tokenizer.all_special_tokens, IMAGE})
+
+    def encode(self, sample: Sample, messages: Sequence[Message]) -> Example:
+        """A finished conversation about `sample` as one training sequence.
+
+        Raises:
+            DataError: the image cannot be read, or does not fit into `max_length` tokens.
+        """
+        turns = [self._turn(message, sample.size) for message in messages]
+        rendered = self.chat.render(turns, n_images=int(sample.image is not None))
+        ids, offsets = self._tokens(rendered.text)
+        learned = token_weights(offsets, rendered.learned)
+        ids, weights = self._with_images(ids, learned, sample)
+        input_ids = torch.tensor(ids)
+        loss_weights = torch.tensor(weights)
+        return Example(
+            input_ids=input_ids,
+            labels=torch.where(loss_weights > 0, input_ids, IGNORE_INDEX),
+            loss_weights=loss_weights,
+            pixel_values=self.pixel_values(sample),
+        )
+
+    def prompt(self, sample: Sample, messages: Sequence[Message]) -> Prompt:
+        """A conversation that ends with a question, up to where the assistant begins to speak."""
+        turns = [self._turn(message, sample.size) for message in messages]
+        rendered = self.chat.render(turns, n_images=int(sample.image is not None))
+        ids, offsets = self._tokens(rendered.text)
+        ids, _ = self._with_images(ids, [0.0] * len(offsets), sample)
+        return Prompt(input_ids=torch.tensor(ids), pixel_values=self.pixel_values(sample))
+
+    def pixel_values(self, sample: Sample) -> Tensor:
+        """(N, 3, S, S) float32, normalized; N is 0 for a text-only sample."""
+        if sample.image is None or sample.size is None:
+            return torch.zeros(0, 3, self.image_size, self.image_size)
+        image = decode_image(sample.image, sample.source)
+        fill = tuple(round(255 * value) for value in self.mean)
+        frame = to_frame(image, self.geometry(*sample.size), self.image_size, fill)
+        return normalize(frame, self.mean, self.std)[None]
+
+    def visible(self, sample: Sample, min_share: float = 0.5) -> Sample:
+        """`sample` with its instances clipped to what the model sees of the image.
+
+        Args:
+            sample: returned as it is where the geometry cuts nothing off.
+            min_share: instances that keep less of their area are dropped.
+        """
+        if sample.size is None:
+            return sample
+        geometry = self.geometry(*sample.size)
+        if geometry.left >= 0 and geometry.top >= 0:
+            return sample
+        area = (geometry.width, geometry.height)
+        instances = []
+        for instance in sample.instances:
+            if geometry.visible(instance.box) < min_share:
+                continue
+            shifted = [v + s for v, s in zip(instance.box, _shift(geometry), strict=True)]
+            inside = clip(Box(*shifted), area)
+            back = [v - s for v, s in zip(inside, _shift(geometry), strict=True)]
+            instances.append(replace(instance, box=Box(*back)))
+        return replace(sample, instances=tuple(instances))
+
+    def text(self, parts: Sequence[str | Location], size: Size | None) -> str:
+        """Parts with their locations written in the coordinate scheme.
+
+        Args:
+            parts: text and locations in pixels of the original image.
+            size: (width, height) of that image.
+        """
+        return "".join(
+            part if isinstance(part, str) else self._write(part, size) for part in parts
+        )
+
+    def decode(self, text: str, size: Size) -> Located:
+        """The locations in a model's text, in pixels of an image of (width, height) `size`."""
+        parsed = parse(text, self.coordinates)
+        geometry = self.geometry(*size)
+        locations = [geometry.from_frame(found.values) for found in parsed.found]
+        return Located(tuple(clip(location, size) for location in locations), parsed)
+
+    def generated_text(self, ids: Sequence[int]) -> str:
+        """Generated tokens as text, without special tokens and surrounding spaces."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
+
+    def save(self, folder: Path) -> None:
+        """Writes processor.json and the tokenizer's files into `folder`."""
+        self.tokenizer.save_pretrained(folder)
+        write_json(Path(folder) / FILE, self.config())
+
+    def config(self) -> dict[str, Any]:
+        """All but the tokenizer as plain data."""
+        geometry: Any = getattr(self.geometry, "func", self.geometry)
+        return {
+            "coordinates": _node(self.coordinates),
+            "geometry": {"_target_": f"locvlm.geometry.{geometry.__name__}", "_partial_": True},
+            "chat": _node(self.chat),
+            "image_size": self.image_size,
+            "image_tokens": self.image_tokens,
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "suffix": self.suffix,
+            "max_length": self.max_length,
+        }
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Processor":
+        """Reads what `save` wrote.
+
+        Raises:
+            CheckpointError: files are missing, or processor.json names something it must not.
+        """
+        folder = Path(folder)
+        if not (folder / FILE).is_file():
+            raise CheckpointError(
+                f"no {FILE} here",
+                where=str(folder),
+                fix="give the folder of a saved model, such as runs/<name>/model",
+            )
+        config = read_json(folder / FILE)
+        parts = {name: build(config.pop(name)) for name in ("coordinates", "geometry", "chat")}
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return cls(tokenizer, **parts, **config)
+
+    def _turn(self, message: Message, size: Size | None) -> Turn:
+        pieces: list[Piece] = []
+        for part in message.parts:
+            if isinstance(part, str):
+                pieces.append(Piece(self._neutral(part), message.weight))
+                continue
+            text = self._write(part, size)
+            end = 0
+            for n, number in enumerate(_NUMBER.finditer(text)):
+                weights = message.number_weights or (message.weight,)
+                pieces.append(Piece(text[end : number.start()], message.weight))
+                pieces.append(Piece(number[0], weights[min(n, len(weights) - 1)]))
+                end = number.end()
+            pieces.append(Piece(text[end:], message.weight))
+        return Turn(message.role, tuple(pieces) or (Piece("", message.weight),))
+
+    def _write(self, location: Location, size: Size | None) -> str:
+        if size is None:
+            raise DataError(
+                f"{location} stands in a conversation without an image",
+                fix="give the sample its image, or take the location out",
+            )
+        values = self.geometry(*size).to_frame(location)
+        inside = Unit(tuple(min(1.0, max(0.0, value)) for value in values))
+        return write_location(inside, self.coordinates, suffix=self.suffix)
+
+    def _neutral(self, text: str) -> str:
+        # A user's text must never become a special token: "</s>" would end the answer.
+        for special in self._specials:
+            if special in text:
+                text = text.replace(special, f"{special[0]} {special[1:]}")
+        return text
+
+    def _tokens(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        encoded = self.tokenizer(text, return_offsets_mapping=True, verbose=False)
+        return encoded["input_ids"], encoded["offset_mapping"]
+
+    def _with_images(
+        self, ids: list[int], weights: list[float], sample: Sample
+    ) -> tuple[list[int], list[float]]:
+        """Each image token repeated for its patches, and both lists cut to `max_length`."""
+        if self.image_token_id in ids:
+            at = ids.index(self.image_token_id)
+            ids = [*ids[:at], *[self.image_token_id] * self.image_tokens, *ids[at + 1 :]]
+            weights = [*weights[:at], *[0.0] * self.image_tokens, *weights[at + 1 :]]
+            if at + self.image_tokens > self.max_length:
+                raise DataError(
+                    f"the image needs {at + self.image_tokens} tokens, {self.max_length} allowed",
+                    where=f"{sample.source}, sample {sample.key!r}",
+                    fix="raise processor.max_length",
+                )
+        return ids[: self.max_length], weights[: self.max_length]
+
+
+def _shift(geometry: Geometry) -> tuple[int, int, int, int]:
+    return geometry.left, geometry.top, geometry.left, geometry.top
+
+
+def _node(value: Any) -> dict[str, Any]:
+    kind = type(value)
+    package = "locvlm.coordinates" if "coordinates" in kind.__module__ else kind.__module__
+    return {"_target_": f"{package}.{kind.__qualname__}", **asdict(value)}
+
+

@@ -1,0 +1,127 @@
+"""One self-contained HTML page for a run: numbers, intervals, and pictures, failures first."""
+
+import io
+import json
+import warnings
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
+
+from locvlm.report.draw import COLORS, draw_marks
+from locvlm.report.plots import histogram, interval_bar
+from locvlm.report.tables import interval, percent, tables
+
+Item = Mapping[str, Any]
+PER_OUTCOME = 8
+PICTURE = 480  # pixels of the longer side; shown at half of it on sharp screens
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One picture of a gallery: `source` is a data URI, empty where there is no image."""
+
+    item: Item
+    source: str
+    roles: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """Some of the items of a group, failures first.
+
+    Args:
+        title: the group.
+        outcomes: how many items of the whole group ended in each, the worst first.
+        cards: up to `PER_OUTCOME` of each outcome, in the same order.
+    """
+
+    title: str
+    outcomes: Sequence[tuple[str, int]]
+    cards: Sequence[Card]
+
+    @property
+    def total(self) -> int:
+        """Items of the whole group."""
+        return sum(count for _, count in self.outcomes)
+
+
+def render_page(
+    results: Mapping[str, Any], items: Sequence[Item], image_of: Callable[[str], bytes | None]
+) -> str:
+    """The page as text. It opens from disk and loads nothing from anywhere.
+
+    Args:
+        results: of one run, as in results.json.
+        items: every question of the run, as in items.jsonl.
+        image_of: the encoded image of an item's `image`.
+    """
+    environment = Environment(
+        loader=PackageLoader("locvlm", "report"),
+        autoescape=True,  # answers are a model's: they may hold any text, tags too
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {"percent": percent, "interval": interval}
+    environment.globals |= {"bar": _bar, "histogram": histogram}
+    return environment.get_template("page.html.j2").render(
+        results=results,
+        tables=tables(results),
+        headlines=[metric for metric in results["metrics"] if metric["headline"]],
+        galleries=galleries(items, image_of),
+        colors=COLORS,
+        facts=json.dumps(
+            {key: value for key, value in results.items() if key not in ("metrics", "histograms")},
+            indent=2,
+            ensure_ascii=False,
+        ),
+    )
+
+
+def galleries(items: Sequence[Item], image_of: Callable[[str], bytes | None]) -> list[Gallery]:
+    """Every group with its worst outcome first; which items of an outcome are shown is random."""
+    groups: dict[str, list[Item]] = {}
+    for item in items:
+        groups.setdefault(item["group"], []).append(item)
+    found = []
+    for title, members in groups.items():
+        counts = Counter(item["outcome"] for item in members)
+        mean = {
+            outcome: sum(item["score"] for item in members if item["outcome"] == outcome) / count
+            for outcome, count in counts.items()
+        }
+        order = sorted(counts, key=lambda outcome: (mean[outcome], -counts[outcome]))
+        cards = []
+        for outcome in order:
+            alike = [item for item in members if item["outcome"] == outcome]
+            chosen = Random(0).sample(alike, min(PER_OUTCOME, len(alike)))
+            chosen.sort(key=lambda item: item["score"])
+            cards += [_card(item, image_of(item["image"])) for item in chosen]
+        found.append(Gallery(title, [(outcome, counts[outcome]) for outcome in order], cards))
+    return found
+
+
+def _card(item: Item, data: bytes | None) -> Card:
+    roles = [role for role in COLORS if any(mark["role"] == role for mark in item["marks"])]
+    if data is None:
+        return Card(item, "", roles)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # odd metadata is no news: the model has read the image
+        with Image.open(io.BytesIO(data)) as image:
+            picture = draw_marks(image, item["marks"], max_side=PICTURE)
+    stream = io.BytesIO()
+    picture.save(stream, "WEBP", quality=86)
+    encoded = b64encode(stream.getvalue()).decode()
+    return Card(item, f"data:image/webp;base64,{encoded}", roles)
+
+
+def _bar(metric: Mapping[str, Any]) -> str:
+    if metric["value"] is None:
+        return ""
+    return interval_bar(metric["value"], metric["low"], metric["high"], metric["chance"])

@@ -1,0 +1,63 @@
+"""A tokenizer for small models, built from the words of their world; bytes serve the rest.
+
+Real models bring their own tokenizer; this one lets a tiny model train without a download.
+"""
+
+from collections.abc import Iterable
+
+from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers, processors
+from tokenizers.models import BPE
+from tokenizers.trainers import BpeTrainer
+from transformers import PreTrainedTokenizerFast
+
+from locvlm.chat import IMAGE
+
+# As in LLaMA 3, digits stay together in threes; the space before a number belongs to its token.
+_WORDS = r" ?\p{N}{1,3}| ?\p{L}+| ?[^\s\p{L}\p{N}]|\s"
+
+
+def build_tokenizer(texts: Iterable[str], max_number: int = 224) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer that knows every word of `texts` as one token.
+
+    Any other text is written in pieces of words or in bytes, so nothing is ever unknown. Integers
+    are one token each: with digits as tokens, a tiny model learns to find *some* object, but not
+    the named one.
+
+    Args:
+        texts: the closed world's sentences.
+        max_number: integers 0 to this one are one token each; the bins of a coordinate scheme.
+    """
+    tokenizer = Tokenizer(BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_WORDS), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    specials = ["<s>", "</s>", "<pad>", IMAGE]
+    trainer = BpeTrainer(
+        vocab_size=1_000_000,
+        min_frequency=1,
+        special_tokens=specials,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    marks = [f"{mark} {mark}" for mark in "[](),.:?!"]
+    numbers = [f"{number} {number}" for number in range(max_number + 1)]
+    # A word seen once becomes a whole token, at the start of a text and after a space.
+    split = pre_tokenizers.Split(Regex(_WORDS), "isolated")
+    words = {word.strip() for text in texts for word, _ in split.pre_tokenize_str(text)}
+    corpus = [*(f"{word} {word}" for word in sorted(words)), *marks, *numbers]
+    tokenizer.train_from_iterator(corpus, trainer)
+    start = tokenizer.token_to_id("<s>")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", start)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        clean_up_tokenization_spaces=False,
+    )

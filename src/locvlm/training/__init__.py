@@ -1,0 +1,1 @@
+"""Training of a model in stages, with Lightning."""

@@ -1,0 +1,37 @@
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from locvlm.tokenizers import build_tokenizer
+
+TOKENIZER = build_tokenizer(["Where is the red circle?", "USER: ASSISTANT: It is here."], 224)
+
+
+def tokens(text):
+    return TOKENIZER.convert_ids_to_tokens(TOKENIZER(text)["input_ids"])
+
+
+def test_each_known_word_and_each_integer_is_one_token():
+    assert tokens("Where is [4, 224]?")[1:] == ["Where", "Ġis", "Ġ[", "4", ",", "Ġ224", "]", "?"]
+
+
+def test_every_integer_is_one_token_with_and_without_a_space():
+    for number in range(225):
+        assert len(tokens(str(number))) == len(tokens(f" {number}")) == 2
+
+
+def test_starts_with_the_start_token_and_knows_its_specials():
+    assert tokens("a<image>b</s>")[0] == "<s>"
+    assert "<image>" in tokens("a<image>b</s>")
+    assert tokens("a</s>")[-1] == "</s>"
+
+
+@settings(max_examples=200)
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"])))
+def test_any_text_survives(text):
+    ids = TOKENIZER(text, split_special_tokens=True)["input_ids"][1:]
+    assert TOKENIZER.decode(ids, skip_special_tokens=False) == text
+
+
+def test_is_the_same_for_the_same_texts_in_any_order():
+    one = build_tokenizer(["b a", "c"], 3).get_vocab()
+    assert one == build_tokenizer(["c", "b a"], 3).get_vocab()
