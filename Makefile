@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 ifndef PYTHON
-PYTHON := $(shell for python in python3.11 python3.12 python3 python; do \
+PYTHON := $(shell for python in .venv/bin/python python3.11 python3.12 python3 python; do \
 	$$python -c '$(NEW_ENOUGH)' 2> /dev/null && echo $$python && break; done)
 endif
 VERSION := $(shell $(or $(PYTHON),false) -c \

@@ -90,7 +90,8 @@ class ChatFormat:
                 continue
             text += self.assistant
             before, _, after = self.answer.partition("{text}")
-            pieces = [Piece(before, turn.pieces[0].weight), *turn.pieces, Piece(after + self.end)]
+            weight = turn.pieces[0].weight
+            pieces = [Piece(before, weight), *turn.pieces, Piece(after + self.end, weight)]
             for piece in pieces:
                 learned.append(Span(len(text), len(text) + len(piece.text), piece.weight))
                 text += piece.text

@@ -16,12 +16,15 @@ from typing import Any, NamedTuple
 from locvlm.errors import CheckpointError, ConfigError
 
 SPECIAL = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
-# What a saved model consists of. Not all of `locvlm`: `locvlm.io` writes files.
+# What a saved model is built from. Not all of `locvlm`: `locvlm.io` writes files, and
+# `locvlm.models.language.pretrained` downloads.
 CHECKPOINT_PARTS = (
-    "locvlm.chat.",
-    "locvlm.coordinates.",
-    "locvlm.geometry.",
-    "locvlm.models.",
+    "locvlm.chat",
+    "locvlm.coordinates",
+    "locvlm.geometry",
+    "locvlm.models.adapter",
+    "locvlm.models.encoder",
+    "locvlm.models.language.fresh",
 )
 
 
@@ -52,7 +55,7 @@ def check_targets(node: Any, where: str = "") -> None:
             _check_arguments(target, place)
 
 
-def check_allowed(node: Any, prefixes: Sequence[str] = CHECKPOINT_PARTS) -> None:
+def check_allowed(node: Any, allowed: Sequence[str] = CHECKPOINT_PARTS) -> None:
     """Refuses targets that a checkpoint must not name: its config.json may be a stranger's.
 
     What counts is where the target is defined, not by which path it is named: `os.system` is
@@ -60,12 +63,12 @@ def check_allowed(node: Any, prefixes: Sequence[str] = CHECKPOINT_PARTS) -> None
 
     Args:
         node: what was read from the checkpoint.
-        prefixes: dotted beginnings of what is allowed, each with its final dot.
+        allowed: dotted paths of packages, modules, classes or functions, with all below them.
 
     Raises:
         CheckpointError: names the target.
     """
-    packages = {prefix.partition(".")[0] for prefix in prefixes}
+    packages = {path.partition(".")[0] for path in allowed}
     for place in _places(node, ""):
         if "_target_" not in place.node:
             continue
@@ -76,12 +79,12 @@ def check_allowed(node: Any, prefixes: Sequence[str] = CHECKPOINT_PARTS) -> None
                 target = locate(name, where)
             except ConfigError as error:
                 raise _other_version(error) from error
-            if _defined_at(target).startswith(tuple(prefixes)):
+            if f"{_defined_at(target)}.".startswith(tuple(f"{path}." for path in allowed)):
                 continue
         raise CheckpointError(
             f"a checkpoint must not name {name!r}",
             where=where,
-            fix=f"only what is defined under {', '.join(p.rstrip('.') for p in prefixes)} is built",
+            fix=f"only what is defined in {', '.join(allowed)} is built",
         )
 
 
@@ -103,7 +106,7 @@ def build(node: dict[str, Any], **given: Any) -> Any:
         check_targets(node)
     except ConfigError as error:
         raise _other_version(error) from error
-    return _made({key: value for key, value in node.items() if key not in given}, given)
+    return _made(node, given)
 
 
 def locate(name: Any, where: str = "") -> Any:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict
@@ -75,7 +76,7 @@ class Processor:
         geometry: `resize`, `pad` or `crop`: original (width, height) to `Geometry`.
         chat: how turns are written.
         image_size: side S of the model's square input, in pixels.
-        image_tokens: tokens that one image takes in a sequence.
+        patch_size: side of a patch in pixels; each patch is one token of the sequence.
         mean: of each colour channel, for values 0 to 1.
         std: likewise.
         suffix: whether " bbox" or " point" follows a location.
@@ -93,7 +94,7 @@ class Processor:
         chat: ChatFormat,
         *,
         image_size: int,
-        image_tokens: int,
+        patch_size: int,
         mean: Sequence[float] = (0.5, 0.5, 0.5),
         std: Sequence[float] = (0.5, 0.5, 0.5),
         suffix: bool = True,
@@ -117,7 +118,8 @@ class Processor:
         self.geometry = geometry
         self.chat = chat
         self.image_size = image_size
-        self.image_tokens = image_tokens
+        self.patch_size = patch_size
+        self.image_tokens = (image_size // patch_size) ** 2
         self.mean = tuple(mean)
         self.std = tuple(std)
         self.suffix = suffix
@@ -147,6 +149,11 @@ class Processor:
             loss_weights=loss_weights,
             pixel_values=self.pixel_values(sample),
         )
+
+    def candidate(self, sample: Sample, messages: Sequence[Message], answer: str) -> Example:
+        """A question with one possible answer; the labels mark that answer and its end only."""
+        asked = [replace(message, weight=0.0, number_weights=()) for message in messages]
+        return self.encode(sample, [*asked, Message("assistant", (answer,))])
 
     def prompt(self, sample: Sample, messages: Sequence[Message]) -> Prompt:
         """A conversation that ends with a question, up to where the assistant begins to speak."""
@@ -195,9 +202,7 @@ class Processor:
             parts: text and locations in pixels of the original image.
             size: (width, height) of that image.
         """
-        return "".join(
-            part if isinstance(part, str) else self._write(part, size) for part in parts
-        )
+        return "".join(part if isinstance(part, str) else self._write(part, size) for part in parts)
 
     def decode(self, text: str, size: Size) -> Located:
         """The locations in a model's text, in pixels of an image of (width, height) `size`."""
@@ -209,6 +214,12 @@ class Processor:
     def generated_text(self, ids: Sequence[int]) -> str:
         """Generated tokens as text, without special tokens and surrounding spaces."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
+
+    def speaking(self, chat: ChatFormat) -> "Processor":
+        """The same processor with another chat format, such as `plain` for adapter training."""
+        other = copy(self)
+        other.chat = chat
+        return other
 
     def save(self, folder: Path) -> None:
         """Writes processor.json and the tokenizer's files into `folder`."""
@@ -223,7 +234,7 @@ class Processor:
             "geometry": {"_target_": f"locvlm.geometry.{geometry.__name__}", "_partial_": True},
             "chat": _node(self.chat),
             "image_size": self.image_size,
-            "image_tokens": self.image_tokens,
+            "patch_size": self.patch_size,
             "mean": list(self.mean),
             "std": list(self.std),
             "suffix": self.suffix,
@@ -311,5 +322,3 @@ def _node(value: Any) -> dict[str, Any]:
     kind = type(value)
     package = "locvlm.coordinates" if "coordinates" in kind.__module__ else kind.__module__
     return {"_target_": f"{package}.{kind.__qualname__}", **asdict(value)}
-
-

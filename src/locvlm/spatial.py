@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 from locvlm.errors import ConfigError
 from locvlm.objectives import single_instances
-from locvlm.templates import fill
+from locvlm.templates import fill_text
 from locvlm.types import Box, Instance, Size
 
 Side: TypeAlias = Literal["left", "right", "above", "below"]
@@ -82,6 +82,22 @@ class SideFact:
         """What the side belongs to."""
         return "image" if self.other is None else "object"
 
+    @property
+    def instances(self) -> tuple[Instance, ...]:
+        """The one that lies there and, for a side of an object, the other one."""
+        return (self.instance,) if self.other is None else (self.instance, self.other)
+
+    def say(self, template: str, names: Sequence[str] | None = None) -> str:
+        """`template` with {category}, {other} and {side} replaced.
+
+        Args:
+            template: a question or a statement.
+            names: what to call the instances; their categories if None.
+        """
+        names = names or [instance.category for instance in self.instances]
+        named = dict(zip(("category", "other"), names, strict=False))
+        return fill_text(template, side=self.side, **named)
+
 
 def image_facts(instances: Sequence[Instance], size: Size, axis: Axis) -> list[SideFact]:
     """Each instance that a category tells apart, with its side of the image where it has one."""
@@ -133,7 +149,7 @@ def worked_examples(
     Returns:
         None where the image has too few instances.
     """
-    asked = {fact.instance.category, fact.other and fact.other.category}
+    asked = {instance.category for instance in fact.instances}
     pairs = [
         (first, second)
         for first in facts
@@ -143,10 +159,10 @@ def worked_examples(
     return rng.choice(pairs) if pairs else None
 
 
-def _is_new(first: SideFact, second: SideFact, asked: set[str | None]) -> bool:
+def _is_new(first: SideFact, second: SideFact, asked: set[str]) -> bool:
     if first.other is None or second.other is None:
         return not {first.instance.category, second.instance.category} & asked
-    mirrored = first.instance is second.other and second.instance is first.other
+    mirrored = first.instances == second.instances[::-1]
     return mirrored and len({first.instance.category, first.other.category} & asked) == 1
 
 
@@ -193,22 +209,20 @@ class SideWording:
                     fix=f"give at least one template for each of {', '.join(SIDES)}",
                 )
 
-    def ask(self, fact: SideFact, rng: Random, names: tuple[str, str | None] | None = None) -> str:
+    def ask(self, fact: SideFact, rng: Random, names: Sequence[str] | None = None) -> str:
         """A question whose answer is `fact`.
 
         Args:
             fact: what is asked for.
             rng: chooses the template.
-            names: what to call the instance and the other one; their categories if None.
+            names: what to call its instances, as in `SideFact.say`.
         """
         templates = self.image if fact.other is None else self.object
-        name, other = names or (fact.instance.category, fact.other and fact.other.category)
-        template = rng.choice(templates[fact.axis])
-        return text_of(template, category=name, **({} if other is None else {"other": other}))
+        return fact.say(rng.choice(templates[fact.axis]), names)
 
     def reply(self, side: Side) -> str:
         """The answer that names `side`."""
-        return text_of(self.answer, side=side)
+        return fill_text(self.answer, side=side)
 
 
 def side_questions(
@@ -236,11 +250,6 @@ def side_questions(
                 if examples is not None:
                     yield _question(fact, examples, wording, rng)
                     break
-
-
-def text_of(template: str, **fields: str) -> str:
-    """`template` with its {fields} replaced by text."""
-    return "".join(str(part) for part in fill(template, **fields))
 
 
 def _question(

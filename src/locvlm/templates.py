@@ -35,6 +35,18 @@ def fill(template: str, **fields: Part) -> tuple[Part, ...]:
     return tuple(parts)
 
 
+def fill_text(template: str, **fields: str) -> str:
+    """`template` with its {fields} replaced by text.
+
+    >>> fill_text("Is there {article} {category}?", article="an", category="orange")
+    'Is there an orange?'
+
+    Raises:
+        ConfigError: the template asks for a field that is not given.
+    """
+    return "".join(str(part) for part in fill(template, **fields))
+
+
 def _append(parts: list[Part], part: Part) -> None:
     if isinstance(part, str) and parts and isinstance(parts[-1], str):
         parts[-1] += part

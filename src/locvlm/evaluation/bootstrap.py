@@ -83,7 +83,7 @@ def estimate(
     above, below = _by_cluster(metric, clusters)
     if value in (0.0, 1.0) and np.all(above == value * below):
         bound = ((1 - LEVEL) / 2) ** (1 / len(above))
-        return Estimate(value, *((bound, 1.0) if value else (0.0, 1 - bound)), n)
+        return Estimate(value, bound, 1.0, n) if value else Estimate(value, 0.0, 1 - bound, n)
     drawn = _resample(above, below, np.random.default_rng(seed))
     tail = 100 * (1 - LEVEL) / 2
     low, high = np.percentile(drawn, [tail, 100 - tail])
@@ -104,7 +104,8 @@ def _by_cluster(
     named = [cluster for cluster, on in zip(clusters, counted, strict=True) if on]
     of_item = [numbers.setdefault(cluster, len(numbers)) for cluster in named]
     n = len(numbers)
-    return np.bincount(of_item, above, n), np.bincount(of_item, below, n)
+    rows = [np.bincount(of_item, weights, n).astype(np.float64) for weights in (above, below)]
+    return rows[0], rows[1]
 
 
 def _resample(

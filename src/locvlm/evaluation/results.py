@@ -26,7 +26,7 @@ class Metric:
         row: of that table.
         column: of that table.
         better: whether higher or lower values are better; empty where neither is.
-        headline: whether it belongs to the few numbers that sum up a run.
+        headline: what it is called among the few numbers that sum up a run; empty: not there.
         chance: what guessing would reach, where that is known.
     """
 
@@ -36,7 +36,7 @@ class Metric:
     row: str
     column: str
     better: Better = "higher"
-    headline: bool = False
+    headline: str = ""
     chance: float | None = None
 
 
@@ -47,7 +47,7 @@ class Column(NamedTuple):
     title: str
     ratio: Ratio
     better: Better = "higher"
-    headline: bool = False
+    headline: str = ""
     chance: float | None = None
 
 
@@ -72,7 +72,7 @@ class Item:
 
     Args:
         key: the question's.
-        group: title of its gallery in the report.
+        group: title of its gallery in the report; empty: it is in none.
         image: key of its sample.
         question: as the model was asked; locations in pixels.
         answer: as the model said it.
@@ -190,5 +190,3 @@ def find_metric(results: Mapping[str, Any], key: str) -> float | None:
         where=str(results.get("benchmark", "results")),
         fix=f"choose from {', '.join(metric['key'] for metric in results['metrics'])}",
     )
-
-

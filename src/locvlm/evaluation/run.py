@@ -81,9 +81,7 @@ def run_benchmark(
         folder / ANSWERS,
         on_progress=lambda done: on_progress(done, len(questions)),
     )
-    score = benchmark.score(
-        answers, lambda answer: predictor.decode(answer.text, answer.question)
-    )
+    score = benchmark.score(answers, lambda answer: predictor.decode(answer.text, answer.question))
     samples = {question.sample.key: question.sample for question in questions}
     results = {
         "format": FORMAT,

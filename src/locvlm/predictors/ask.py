@@ -129,9 +129,7 @@ def _answers(
             yield {"question": key, "key": question.key, "text": text, "likelihoods": score}
 
 
-def _batches(
-    items: list[tuple[str, Question]], chunk: int
-) -> Iterator[list[tuple[str, Question]]]:
+def _batches(items: list[tuple[str, Question]], chunk: int) -> Iterator[list[tuple[str, Question]]]:
     for start in range(0, len(items), chunk):
         yield items[start : start + chunk]
 

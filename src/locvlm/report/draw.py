@@ -20,6 +20,7 @@ def draw_marks(
     *,
     min_side: int = 400,
     max_side: int | None = None,
+    bold: float = 1.0,
 ) -> Image.Image:
     """A copy of `image` with boxes, points and their labels.
 
@@ -32,26 +33,25 @@ def draw_marks(
             optional `label`. Corners in the wrong order are sorted; NaN is left out.
         min_side: an image whose longer side is shorter is enlarged by a whole factor to reach it.
         max_side: a larger image is made smaller before anything is drawn; None keeps its size.
+        bold: how much larger than usual lines and letters are, for pictures shown small.
     """
     picture, factor = _scaled(image.convert("RGBA"), min_side, max_side)
     layer = Image.new("RGBA", picture.size)
     pen = ImageDraw.Draw(layer)
     longer = max(picture.size)
-    width = max(2, round(longer / 200))
+    width = max(2, round(bold * longer / 200))
     shown = [mark for mark in marks if all(isfinite(v) for v in mark["location"])]
     for mark in shown:
         _outline(pen, mark, factor, width)
     taken: list[Rectangle] = []
-    font = ImageFont.load_default(max(13.0, longer / 34))
+    font = ImageFont.load_default(bold * max(13.0, longer / 34))
     for mark in shown:
         if mark.get("label"):
             _label(pen, mark, factor, font, taken, picture.size)
     return Image.alpha_composite(picture, layer).convert("RGB")
 
 
-def _scaled(
-    image: Image.Image, min_side: int, max_side: int | None
-) -> tuple[Image.Image, float]:
+def _scaled(image: Image.Image, min_side: int, max_side: int | None) -> tuple[Image.Image, float]:
     """The image in the size to draw on, and how much larger it is."""
     longer = max(image.size)
     if longer < min_side:
@@ -86,7 +86,8 @@ def _outline(pen: ImageDraw.ImageDraw, mark: Mapping[str, Any], factor: float, w
 
 
 def _rectangle(location: Sequence[float], factor: float) -> Rectangle:
-    x1, y1, x2, y2 = (value * factor for value in location)
+    # Far outside is as good as very far outside, and does not overflow the drawing.
+    x1, y1, x2, y2 = (min(1e5, max(-1e5, value * factor)) for value in location)
     return min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)
 
 
@@ -160,5 +161,3 @@ def _place(
 
 def _touch(a: Rectangle, b: Rectangle) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
-
-

@@ -15,7 +15,7 @@ from PIL import Image
 
 from locvlm.report.draw import COLORS, draw_marks
 from locvlm.report.plots import histogram, interval_bar
-from locvlm.report.tables import interval, percent, tables
+from locvlm.report.tables import Table, interval, percent, tables
 
 Item = Mapping[str, Any]
 PER_OUTCOME = 8
@@ -51,6 +51,15 @@ class Gallery:
         return sum(count for _, count in self.outcomes)
 
 
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of the benchmark: its tables, then its pictures."""
+
+    name: str
+    tables: Sequence[Table]
+    galleries: Sequence[Gallery]
+
+
 def render_page(
     results: Mapping[str, Any], items: Sequence[Item], image_of: Callable[[str], bytes | None]
 ) -> str:
@@ -72,9 +81,8 @@ def render_page(
     environment.globals |= {"bar": _bar, "histogram": histogram}
     return environment.get_template("page.html.j2").render(
         results=results,
-        tables=tables(results),
         headlines=[metric for metric in results["metrics"] if metric["headline"]],
-        galleries=galleries(items, image_of),
+        sections=sections(results, items, image_of),
         colors=COLORS,
         facts=json.dumps(
             {key: value for key, value in results.items() if key not in ("metrics", "histograms")},
@@ -84,11 +92,29 @@ def render_page(
     )
 
 
+def sections(
+    results: Mapping[str, Any], items: Sequence[Item], image_of: Callable[[str], bytes | None]
+) -> list[Section]:
+    """Tables and galleries by the part of the benchmark that their keys begin with."""
+    parts = dict.fromkeys(metric["key"].split(".")[0] for metric in results["metrics"])
+    return [
+        Section(
+            part,
+            tables(
+                [metric for metric in results["metrics"] if metric["key"].startswith(f"{part}.")]
+            ),
+            galleries([item for item in items if item["key"].startswith(f"{part}/")], image_of),
+        )
+        for part in parts
+    ]
+
+
 def galleries(items: Sequence[Item], image_of: Callable[[str], bytes | None]) -> list[Gallery]:
     """Every group with its worst outcome first; which items of an outcome are shown is random."""
     groups: dict[str, list[Item]] = {}
     for item in items:
-        groups.setdefault(item["group"], []).append(item)
+        if item["group"]:
+            groups.setdefault(item["group"], []).append(item)
     found = []
     for title, members in groups.items():
         counts = Counter(item["outcome"] for item in members)
@@ -114,7 +140,7 @@ def _card(item: Item, data: bytes | None) -> Card:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # odd metadata is no news: the model has read the image
         with Image.open(io.BytesIO(data)) as image:
-            picture = draw_marks(image, item["marks"], max_side=PICTURE)
+            picture = draw_marks(image, item["marks"], max_side=PICTURE, bold=1.7)
     stream = io.BytesIO()
     picture.save(stream, "WEBP", quality=86)
     encoded = b64encode(stream.getvalue()).decode()

@@ -29,7 +29,9 @@ class Table:
 
     def direction(self, column: str) -> str:
         """Whether "higher" or "lower" values of a column are better; empty where neither is."""
-        found = {cell["better"] for (_, of_column), cell in self.cells.items() if of_column == column}
+        found = {
+            cell["better"] for (_, of_column), cell in self.cells.items() if of_column == column
+        }
         return found.pop() if len(found) == 1 else ""
 
     def n(self, row: str) -> int:
@@ -37,19 +39,19 @@ class Table:
         return max(cell["n"] for (of_row, _), cell in self.cells.items() if of_row == row)
 
 
-def tables(results: Mapping[str, Any]) -> list[Table]:
-    """The tables of a results file, everything in its order there."""
+def tables(metrics: Sequence[Metric]) -> list[Table]:
+    """The tables of a results file's metrics, everything in its order there."""
     grouped: dict[str, list[Metric]] = {}
-    for metric in results["metrics"]:
+    for metric in metrics:
         grouped.setdefault(metric["table"], []).append(metric)
     return [
         Table(
             title,
-            list(dict.fromkeys(metric["column"] for metric in metrics)),
-            list(dict.fromkeys(metric["row"] for metric in metrics)),
-            {(metric["row"], metric["column"]): metric for metric in metrics},
+            list(dict.fromkeys(metric["column"] for metric in members)),
+            list(dict.fromkeys(metric["row"] for metric in members)),
+            {(metric["row"], metric["column"]): metric for metric in members},
         )
-        for title, metrics in grouped.items()
+        for title, members in grouped.items()
     ]
 
 
@@ -75,22 +77,51 @@ def cell_text(metric: Metric | None) -> str:
 
 def table_rows(table: Table) -> tuple[list[str], list[list[str]]]:
     """Column titles and rows of text: name, one cell per metric, n."""
+    rows = [[row, *map(cell_text, _cells(table, row)), f"{table.n(row):,}"] for row in table.rows]
+    return ["", *table.columns, "n"], rows
+
+
+def value_rows(table: Table) -> tuple[list[str], list[list[str]]]:
+    """As `table_rows`, without intervals: narrow enough for a terminal."""
     rows = [
-        [row, *(cell_text(table.cell(row, column)) for column in table.columns), f"{table.n(row):,}"]
+        [
+            row,
+            *("" if cell is None else percent(cell["value"]) for cell in _cells(table, row)),
+            f"{table.n(row):,}",
+        ]
         for row in table.rows
     ]
     return ["", *table.columns, "n"], rows
 
 
+def headline_rows(metrics: Sequence[Metric]) -> tuple[list[str], list[list[str]]]:
+    """Column titles and rows of the few numbers that sum up a run, with their intervals."""
+    rows = [
+        [metric["headline"], percent(metric["value"]), interval(metric), f"{metric['n']:,}"]
+        for metric in metrics
+        if metric["headline"]
+    ]
+    return ["", "value", "95 % interval", "n"], rows
+
+
 def markdown(results: Mapping[str, Any]) -> str:
     """All tables in Markdown, under the title of the run."""
     lines = [f"# {results['title']}", "", results["summary"], ""]
-    for table in tables(results):
+    for table in tables(results["metrics"]):
         titles, rows = table_rows(table)
-        lines += [f"## {table.title}", "", _line(titles), _line(["---"] + ["---:"] * len(titles[1:]))]
+        lines += [
+            f"## {table.title}",
+            "",
+            _line(titles),
+            _line(["---"] + ["---:"] * len(titles[1:])),
+        ]
         lines += [*(_line(row) for row in rows), ""]
     lines += ["Percent, with 95 % bootstrap intervals over images.", ""]
     return "\n".join(lines)
+
+
+def _cells(table: Table, row: str) -> list[Metric | None]:
+    return [table.cell(row, column) for column in table.columns]
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -1,1 +1,21 @@
 """Training of a model in stages, with Lightning."""
+
+from locvlm.training.callbacks import Bar, FiniteLoss, Throughput
+from locvlm.training.encoder import EncoderModule
+from locvlm.training.module import LocVLMModule
+from locvlm.training.optim import MuonAdamW, adamw, cosine, wsd
+from locvlm.training.stages import Stage, run_stages
+
+__all__ = [
+    "Bar",
+    "EncoderModule",
+    "FiniteLoss",
+    "LocVLMModule",
+    "MuonAdamW",
+    "Stage",
+    "Throughput",
+    "adamw",
+    "cosine",
+    "run_stages",
+    "wsd",
+]

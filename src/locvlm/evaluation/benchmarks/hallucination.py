@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from locvlm.objectives import single_instances
 from locvlm.predictors.ask import Answer
 from locvlm.templates import fill
 from locvlm.text import article
-from locvlm.types import Message, Question, Sample
+from locvlm.types import Instance, Message, Question, Sample
 
 IS_THERE, WHERE_IS = "is there", "where is"
 
@@ -39,7 +39,7 @@ class Hallucination:
     where_is: Sequence[str]
     per_image: int = 2
     seed: int = 0
-    name: str = "hallucination"
+    name: ClassVar[str] = "hallucination"
 
     @property
     def protocol(self) -> Mapping[str, Any]:
@@ -78,8 +78,12 @@ class Hallucination:
         return Score(metrics, [case.item for case in cases], counts)
 
     def _names(self, sample: Sample) -> Iterator[tuple[str, bool]]:
-        present = sorted({instance.category for instance in single_instances(sample.instances)})
-        absent = sorted(set(sample.absent) - {instance.category for instance in sample.instances})
+        present = sorted(
+            {name for i in single_instances(sample.instances) for name in _names_of(i)}
+        )
+        absent = sorted(
+            set(sample.absent).difference(*(_names_of(instance) for instance in sample.instances))
+        )
         n = min(self.per_image, len(present), len(absent))
         rng: Random = seeded(self.seed, sample.key)
         yield from ((name, True) for name in rng.sample(present, n))
@@ -102,13 +106,17 @@ class _Case(NamedTuple):
     unclear: bool
 
 
+def _names_of(instance: Instance) -> set[str]:
+    return {instance.category} | ({instance.description} if instance.description else set())
+
+
 def _judge(answer: Answer, read: Read) -> _Case:
     meta = answer.question.meta
     judge = _judge_yes_no if meta["form"] == IS_THERE else _judge_where
     claims, unclear, outcome = judge(answer, read)
     box = first_box(answer, read) if meta["form"] == WHERE_IS else None
-    true = [i for i in answer.question.sample.instances if i.category == meta["name"]]
-    marks = [Mark("true", instance.box, instance.category) for instance in true]
+    true = [i for i in answer.question.sample.instances if meta["name"] in _names_of(i)]
+    marks = [Mark("true", instance.box, meta["name"]) for instance in true]
     item = Item(
         key=answer.question.key,
         group="Is it there?" if meta["form"] == IS_THERE else "Where is it, if it is there?",
@@ -152,7 +160,13 @@ def _yes_no(cases: Sequence[_Case], seed: int) -> list[Metric]:
     images = [case.item.image for case in cases]
     row = Row("hallucination.presence", "Presence, yes or no", "is it there?", images, seed)
     return row.metrics(
-        Column("accuracy", "Accuracy", binary.accuracy(says, gold), headline=True, chance=0.5),
+        Column(
+            "accuracy",
+            "Accuracy",
+            binary.accuracy(says, gold),
+            headline="Is it there? Right yes or no",
+            chance=0.5,
+        ),
         Column("false_yes", "False yes", binary.false_yes_rate(says, gold), "lower"),
         Column("yes_ratio", "Says yes", binary.yes_ratio(says), ""),
         Column("f1", "F1", binary.f1(says, gold)),
@@ -166,6 +180,11 @@ def _refusals(cases: Sequence[_Case], seed: int) -> list[Metric]:
     images = [case.item.image for case in cases]
     row = Row("hallucination.refusals", "Refusals", "where is it?", images, seed)
     return row.metrics(
-        Column("absent", "Refused, absent", ratio(refused, ~present), headline=True),
+        Column(
+            "absent",
+            "Refused, absent",
+            ratio(refused, ~present),
+            headline="Absent objects refused",
+        ),
         Column("present", "Refused, present", ratio(refused, present), "lower"),
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,7 @@ Naming = Literal["category", "description"]
 THRESHOLD = 0.5
 BINS = 20
 TABLE = "Localization"
+HEADLINES = ("Named object found", "Mean IoU, named object")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Localization:
 
     prompts: Sequence[str]
     seed: int = 0
-    name: str = "localization"
+    name: ClassVar[str] = "localization"
 
     @property
     def protocol(self) -> Mapping[str, Any]:
@@ -135,11 +136,11 @@ def _metrics(cases: Sequence[_Case], naming: str, seed: int) -> list[Metric]:
     best = [case.any_iou for case in cases]
     outcomes = np.array([case.item.outcome for case in cases])
     images = [case.item.image for case in cases]
-    first = naming == "category"
+    found, overlap = HEADLINES if naming == "category" else ("", "")
     row = Row(f"localization.{naming}", TABLE, f"named by {naming}", images, seed)
     return row.metrics(
-        Column("acc_at_0_5", "Acc@0.5", accuracy_at(overlaps, THRESHOLD), headline=first),
-        Column("mean_iou", "Mean IoU", ratio(overlaps), headline=first),
+        Column("acc_at_0_5", "Acc@0.5", accuracy_at(overlaps, THRESHOLD), headline=found),
+        Column("mean_iou", "Mean IoU", ratio(overlaps), headline=overlap),
         Column("hit_any", "Hits any object", accuracy_at(best, THRESHOLD)),
         Column("refused", "Refused", ratio(outcomes == "refused"), "lower"),
         Column("parse_failures", "Parse failures", ratio(outcomes == "no readable box"), "lower"),

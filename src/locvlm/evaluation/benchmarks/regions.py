@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from locvlm.evaluation.benchmarks.asking import Read, seeded, spoken
 from locvlm.evaluation.bootstrap import ratio
@@ -29,7 +29,7 @@ class Regions:
 
     prompts: Sequence[str]
     seed: int = 0
-    name: str = "regions"
+    name: ClassVar[str] = "regions"
 
     @property
     def protocol(self) -> Mapping[str, Any]:
@@ -67,7 +67,7 @@ class Regions:
         described = [answer.question.meta["description"] is not None for answer in answers]
         images = [item.image for item in items]
         row = Row("regions", "Region description", "what is here?", images, self.seed)
-        columns = [Column("category", "Category", ratio(named), headline=True)]
+        columns = [Column("category", "Category", ratio(named), headline="Right category at a box")]
         if any(described):
             right = [item.outcome == "right" for item in items]
             columns.append(Column("description", "Full description", ratio(right, described)))

@@ -1,17 +1,20 @@
 """A benchmark of several parts that ask about the same images."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from locvlm.errors import ConfigError
+from locvlm.data.quarantine import Quarantine
+from locvlm.errors import ConfigError, DataError
 from locvlm.evaluation import judges
 from locvlm.evaluation.benchmarks.asking import Read
 from locvlm.evaluation.results import Score
+from locvlm.images import decode_image
 from locvlm.predictors.ask import Answer
 from locvlm.types import Question, Sample
 
 VERSION = "1"  # raise it whenever the same answers could score differently
+logger = logging.getLogger(__name__)
 
 
 class Part(Protocol):
@@ -32,27 +35,43 @@ class Part(Protocol):
         """Metrics and items from the answers to its questions, in their order."""
 
 
-@dataclass(frozen=True, slots=True)
+class Source(Protocol):
+    """Where annotated images come from, such as a reader of COCO files."""
+
+    def read(self, quarantine: Quarantine) -> Iterator[Sample]:
+        """All samples; what cannot be used goes into `quarantine`."""
+
+
 class Suite:
     """Several parts that ask about the same images.
 
     Args:
         name: of the benchmark.
-        samples: annotated images.
-        parts: what is asked about them, in the order of the report.
+        source: gives the images with their annotations; read at once.
+        parts: what is asked about them, in the order of the report; the names serve configs.
 
     Raises:
-        ConfigError: there are no images, or no parts.
+        ConfigError: there are no parts.
+        DataError: not a single image can be used.
     """
 
-    name: str
-    samples: Sequence[Sample]
-    parts: Sequence[Part]
-
-    def __post_init__(self) -> None:
-        for what in ("samples", "parts"):
-            if not getattr(self, what):
-                raise ConfigError(f"benchmark {self.name!r} has no {what}", where="benchmark")
+    def __init__(self, name: str, source: Source, parts: Mapping[str, Part]):
+        if not parts:
+            raise ConfigError(f"benchmark {name!r} has no parts", where="benchmark.parts")
+        quarantine = Quarantine()
+        self.name = name
+        self.parts = list(parts.values())
+        self.samples = [s for s in source.read(quarantine) if _is_readable(s, quarantine)]
+        self.left_out = quarantine.reasons
+        reasons = "; ".join(f"{count} x {reason}" for reason, count in self.left_out.items())
+        if not self.samples:
+            raise DataError(
+                f"no image can be used: {reasons or 'there are none'}",
+                where=f"benchmark {name}",
+                fix="give annotations and the folder of their images",
+            )
+        if reasons:
+            logger.warning("benchmark %s leaves records out: %s", name, reasons)
 
     @property
     def version(self) -> str:
@@ -77,9 +96,22 @@ class Suite:
         return Score(
             [metric for _, score in scores for metric in score.metrics],
             [item for _, score in scores for item in score.items],
-            {f"{part.name}: {k}": n for part, score in scores for k, n in score.counts.items()},
+            {f"{part.name}: {k}": n for part, score in scores for k, n in score.counts.items()}
+            | {f"left out: {reason}": n for reason, n in self.left_out.items()},
             [histogram for _, score in scores for histogram in score.histograms],
         )
+
+
+def _is_readable(sample: Sample, quarantine: Quarantine) -> bool:
+    """Whether the image can be decoded: better known now than after an hour of asking."""
+    if sample.image is None:
+        return False
+    try:
+        decode_image(sample.image, sample.source)
+    except DataError as error:
+        quarantine.add(sample.key, error)
+        return False
+    return True
 
 
 def _asked_by(part: Part, answer: Answer) -> bool:

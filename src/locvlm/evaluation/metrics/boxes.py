@@ -45,10 +45,8 @@ def paired_iou(predicted: Sequence[Box | None], true: Sequence[Box]) -> Floats:
     """(K,) overlap of each predicted box with its true one; no box counts as 0."""
     if len(predicted) != len(true):
         raise ValueError(f"{len(predicted)} predictions for {len(true)} boxes")
-    overlaps = np.zeros(len(true))
-    given = [n for n, box in enumerate(predicted) if box is not None]
-    overlaps[given] = iou([predicted[n] for n in given], [true[n] for n in given])
-    return overlaps
+    # A box without area overlaps nothing.
+    return iou([box or (0, 0, 0, 0) for box in predicted], true)
 
 
 def accuracy_at(overlaps: ArrayLike, threshold: float = 0.5) -> Ratio:

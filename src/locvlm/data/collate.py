@@ -1,0 +1,49 @@
+"""Examples to batches: padded on the right, images one after the other."""
+
+from collections.abc import Sequence
+from typing import NotRequired, TypedDict
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from locvlm.data.stream import Loaded
+from locvlm.processor import IGNORE_INDEX
+
+
+class Batch(TypedDict):
+    """B examples padded on the right to the longest, T tokens, with all their N images.
+
+    input_ids:      (B, T) int64; image tokens are placeholders that the model fills
+    attention_mask: (B, T) bool; False on padding
+    labels:         (B, T) int64; IGNORE_INDEX where nothing is learned
+    loss_weights:   (B, T) float32; what each label weighs in the loss
+    pixel_values:   (N, 3, S, S) float32; images in the order of their placeholders
+    skipped:        why samples were skipped on the way to this batch; gone before the model
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    labels: Tensor
+    loss_weights: Tensor
+    pixel_values: Tensor
+    skipped: NotRequired[list[str]]
+
+
+def collate(loaded: Sequence[Loaded], pad_id: int) -> Batch:
+    """One batch of at least one example; `pad_id` is written where a sequence has ended."""
+    examples = [one["example"] for one in loaded]
+    lengths = torch.tensor([len(example["input_ids"]) for example in examples])
+
+    def pad(name: str, value: float) -> Tensor:
+        return pad_sequence([example[name] for example in examples], True, value)  # type: ignore[literal-required]
+
+    input_ids = pad("input_ids", pad_id)
+    return Batch(
+        input_ids=input_ids,
+        attention_mask=torch.arange(input_ids.shape[1])[None] < lengths[:, None],
+        labels=pad("labels", IGNORE_INDEX),
+        loss_weights=pad("loss_weights", 0.0),
+        pixel_values=torch.cat([example["pixel_values"] for example in examples]),
+        skipped=[reason for one in loaded for reason in one["skipped"]],
+    )

@@ -1,0 +1,122 @@
+"""Image geometry: which area of the original image fills the model's frame, and back again."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeAlias, TypeVar
+
+import numpy as np
+
+from locvlm.errors import DataError
+from locvlm.types import Box, Location, Point, Size, Unit
+
+L = TypeVar("L", Box, Point)
+# (width, height) of an image to the geometry that it is shown with: `resize`, `pad` or `crop`
+GeometryMode: TypeAlias = "Callable[[int, int], Geometry]"
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Which area of the original image fills the model's frame; reversible.
+
+    It travels with every sample and every answer, so that users give and get original pixels only.
+
+    Args:
+        left: pixels added left of the image; negative where a crop cuts some off.
+        top: pixels added above it.
+        width: width of the area that becomes the frame, in original pixels.
+        height: its height.
+        flipped: whether the frame shows that area mirrored left to right.
+
+    Raises:
+        DataError: the area is empty.
+    """
+
+    left: int
+    top: int
+    width: int
+    height: int
+    flipped: bool = False
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.height < 1:
+            raise DataError(
+                f"no frame can show an area of {self.width} x {self.height} pixels",
+                fix="give the image's (width, height), both at least 1",
+            )
+
+    def to_frame(self, location: Location) -> Unit:
+        """Pixels to x' = (x + left) / width, y' = (y + top) / height; outside [0, 1]: not in it."""
+        xs = [(x + self.left) / self.width for x in location[0::2]]
+        ys = [(y + self.top) / self.height for y in location[1::2]]
+        return self._join(self._mirror(xs), ys)
+
+    def from_frame(self, values: Unit) -> Location:
+        """The inverse: four values give a `Box`, two a `Point`."""
+        xs = [x * self.width - self.left for x in self._mirror(list(values[0::2]))]
+        ys = [y * self.height - self.top for y in values[1::2]]
+        pixels = self._join(xs, ys)
+        return Box(*pixels) if len(pixels) == 4 else Point(*pixels)
+
+    def to_frame_boxes(self, boxes: np.ndarray) -> np.ndarray:
+        """`to_frame` for (K, 4) boxes in pixels at once."""
+        frame = (np.asarray(boxes) + [self.left, self.top] * 2) / ([self.width, self.height] * 2)
+        return _mirror_boxes(frame) if self.flipped else frame
+
+    def from_frame_boxes(self, boxes: np.ndarray) -> np.ndarray:
+        """`from_frame` for (K, 4) boxes of the frame at once."""
+        frame = _mirror_boxes(np.asarray(boxes)) if self.flipped else np.asarray(boxes)
+        return np.asarray(frame * ([self.width, self.height] * 2) - [self.left, self.top] * 2)
+
+    def visible(self, box: Box) -> float:
+        """Share of the box's area that lies in the frame, 0 to 1; 0 for a box without area."""
+        seen = Box(
+            max(box.x1, -self.left),
+            max(box.y1, -self.top),
+            min(box.x2, self.width - self.left),
+            min(box.y2, self.height - self.top),
+        )
+        return seen.area / box.area if box.area > 0 else 0.0
+
+    def flip(self) -> "Geometry":
+        """The same area mirrored left to right; twice gives the first again."""
+        return replace(self, flipped=not self.flipped)
+
+    def _mirror(self, xs: list[float]) -> list[float]:
+        # A mirrored box's right edge is its left one: the order turns with the side.
+        return [1 - x for x in reversed(xs)] if self.flipped else xs
+
+    @staticmethod
+    def _join(xs: list[float], ys: list[float]) -> Unit:
+        return Unit(tuple(value for pair in zip(xs, ys, strict=True) for value in pair))
+
+
+def resize(width: int, height: int) -> Geometry:
+    """The whole image squashed to the square frame: x' = x n / W, y' = y n / H."""
+    return Geometry(0, 0, width, height)
+
+
+def pad(width: int, height: int) -> Geometry:
+    """The image centred on a square of side max(W, H): x' = (x + (S - W) // 2) n / S.
+
+    An odd difference leaves the extra pixel right or below, as in LLaVA-1.5's `expand2square`.
+    """
+    side = max(width, height)
+    return Geometry((side - width) // 2, (side - height) // 2, side, side)
+
+
+def crop(width: int, height: int) -> Geometry:
+    """The largest centred square: short side to n, then a centre crop (CLIP's and LLaVA-v1's)."""
+    side = min(width, height)
+    return Geometry(-((width - side) // 2), -((height - side) // 2), side, side)
+
+
+def clip(location: L, size: Size) -> L:
+    """A box or point moved into an image of (width, height) `size`, in pixels."""
+    width, height = size
+    limits = (width, height) * (len(location) // 2)
+    inside = (min(max(v, 0.0), float(limit)) for v, limit in zip(location, limits, strict=True))
+    return type(location)(*inside)
+
+
+def _mirror_boxes(boxes: np.ndarray) -> np.ndarray:
+    return np.stack([1 - boxes[:, 2], boxes[:, 1], 1 - boxes[:, 0], boxes[:, 3]], axis=1)

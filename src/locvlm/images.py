@@ -1,0 +1,129 @@
+"""Decodes images within bounds and lays them into the model's frame."""
+
+import io
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from locvlm.errors import DataError
+from locvlm.geometry import Geometry
+from locvlm.types import Size
+
+MAX_PIXELS = 64_000_000
+
+
+def image_size(data: bytes, source: str, max_pixels: int = MAX_PIXELS) -> Size:
+    """(width, height) from an image's header, without decoding it.
+
+    Raises:
+        DataError: not an image, or one of more than `max_pixels`.
+    """
+    return _open(data, source, max_pixels).size
+
+
+def decode_image(data: bytes, source: str, max_pixels: int = MAX_PIXELS) -> Tensor:
+    """An encoded image as (3, H, W) uint8 RGB.
+
+    Pixels stay as they are stored: EXIF orientation is not applied, because COCO and the sets
+    built on it give their boxes in stored pixels.
+
+    Args:
+        data: JPEG, PNG, WebP or any other format that Pillow reads.
+        source: file or record, for error messages.
+        max_pixels: larger images are refused before they are decoded.
+
+    Raises:
+        DataError: not an image, cut short, or larger than `max_pixels`.
+    """
+    image = _open(data, source, max_pixels)
+    try:
+        pixels = np.array(_rgb(image))
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise DataError(
+            f"image cannot be decoded, {len(data):,} bytes: {error}",
+            where=source,
+            fix="replace the file, or let bad samples be skipped",
+        ) from None
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def to_frame(image: Tensor, geometry: Geometry, side: int, fill: Sequence[int]) -> Tensor:
+    """The area that `geometry` names, as the model's square frame.
+
+    Args:
+        image: (3, H, W) uint8.
+        geometry: in pixels of that image.
+        side: S, pixels per side of the frame.
+        fill: RGB 0 to 255, for the area outside the image.
+
+    Returns:
+        (3, S, S) uint8, resized with antialiased bicubic filtering.
+    """
+    height, width = image.shape[-2:]
+    right = geometry.width - geometry.left - width
+    bottom = geometry.height - geometry.top - height
+    cut = [max(0, -edge) for edge in (geometry.left, geometry.top, right, bottom)]
+    image = image[:, cut[1] : height - cut[3], cut[0] : width - cut[2]]
+    added = [max(0, edge) for edge in (geometry.left, geometry.top, right, bottom)]
+    if any(added):
+        image = _pad(image, added, fill)
+    if image.shape[-2:] != (side, side):
+        image = F.resize(image, [side, side], F.InterpolationMode.BICUBIC, antialias=True)
+    return F.horizontal_flip(image) if geometry.flipped else image
+
+
+def normalize(frame: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """(..., 3, S, S) uint8 to float32: (v / 255 - mean) / std for each channel."""
+    scale = torch.tensor(std).view(3, 1, 1) * 255
+    return (frame.float() - torch.tensor(mean).view(3, 1, 1) * 255) / scale
+
+
+def _open(data: bytes, source: str, max_pixels: int) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of large images from its own limit on; ours is checked below.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data))
+    except Image.DecompressionBombError as error:
+        raise _too_large(str(error), source, max_pixels) from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(
+            f"not an image that can be read, {len(data):,} bytes: {error}",
+            where=source,
+            fix="replace the file, or let bad samples be skipped",
+        ) from None
+    width, height = image.size
+    if width * height > max_pixels:
+        raise _too_large(f"{width} x {height} pixels", source, max_pixels)
+    return image
+
+
+def _too_large(what: str, source: str, max_pixels: int) -> DataError:
+    return DataError(
+        f"image is too large: {what}, {max_pixels:,} pixels allowed",
+        where=source,
+        fix="scale it down before preparing the data",
+    )
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        # 16-bit and float greys: Pillow's own conversion would clip instead of scale.
+        grey = np.asarray(image, dtype=np.float64)
+        top = 65535.0 if image.mode.startswith("I") else max(1.0, float(grey.max(initial=0)))
+        return Image.fromarray((grey / top * 255).clip(0, 255).astype(np.uint8)).convert("RGB")
+    return image.convert("RGB")
+
+
+def _pad(image: Tensor, added: Sequence[int], fill: Sequence[int]) -> Tensor:
+    left, top, right, bottom = added
+    height, width = image.shape[-2:]
+    canvas = torch.tensor(fill, dtype=torch.uint8).view(3, 1, 1)
+    canvas = canvas.expand(3, height + top + bottom, width + left + right).clone()
+    canvas[:, top : top + height, left : left + width] = image
+    return canvas

@@ -1,0 +1,152 @@
+"""Saved models: a folder with model.safetensors, config.json and the processor's files."""
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from locvlm.config import build
+from locvlm.errors import CheckpointError, DataError
+from locvlm.io import atomic_folder, read_json, write_json
+from locvlm.models.adapter import Adapter
+from locvlm.models.encoder import TimmEncoder
+from locvlm.models.language import fresh_arguments
+from locvlm.models.locvlm import LocVLM
+from locvlm.processor import Processor
+
+FORMAT = 1
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+PARTS = ("encoder", "adapter", "language_model")
+_SHOWN = 6
+
+
+def save_model(model: LocVLM, folder: str | Path) -> None:
+    """Writes a model folder whole or not at all; an older one is replaced.
+
+    Raises:
+        LocVLMError: the folder is there and not one of ours, or cannot be written.
+    """
+    config = {
+        "format": FORMAT,
+        "locvlm": version("locvlm"),
+        "encoder": _node(model.encoder),
+        "adapter": _node(model.adapter),
+        "language_model": {
+            "_target_": "locvlm.models.language.fresh",
+            **fresh_arguments(model.language_model),
+        },
+    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _tensors(model).items()}
+    with atomic_folder(folder, marker=CONFIG) as new:
+        save_file(tensors, new / WEIGHTS)
+        model.processor.save(new)
+        write_json(new / CONFIG, config)
+
+
+def load_model(folder: str | Path) -> LocVLM:
+    """The model that `save_model` wrote, in evaluation mode. Nothing is ever unpickled.
+
+    Raises:
+        CheckpointError: not a model folder, or its weights do not fit its architecture.
+    """
+    config = read_config(folder)
+    parts = {name: build(config[name]) for name in PARTS}
+    model = LocVLM(**parts, processor=Processor.load(folder))
+    load_weights(model, folder)
+    return model.eval()
+
+
+def load_weights(model: LocVLM, folder: str | Path) -> None:
+    """Gives `model` the weights of a model folder; everything else stays its own.
+
+    Raises:
+        CheckpointError: not a model folder, or its weights do not fit: names keys and shapes.
+    """
+    read_config(folder)
+    path = Path(folder) / WEIGHTS
+    try:
+        found = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"cannot read these weights: {error}", where=str(path), fix="copy the folder again"
+        ) from error
+    wanted = _tensors(model)
+    problems = _differences(wanted, found)
+    if problems:
+        raise CheckpointError(
+            "these weights are of another model:\n" + "\n".join(f"    {line}" for line in problems),
+            where=str(path),
+            fix="build the model that they were saved from",
+        )
+    for name, tensor in wanted.items():
+        tensor.data = found[name].to(tensor.device)
+
+
+def read_config(folder: str | Path) -> dict[str, Any]:
+    """config.json of a model folder.
+
+    Raises:
+        CheckpointError: not a model folder, or one of another program or version.
+    """
+    path = Path(folder) / CONFIG
+    if not path.is_file():
+        raise CheckpointError(
+            f"no {CONFIG} here" if Path(folder).is_dir() else "no such folder",
+            where=str(folder),
+            fix="give the folder of a saved model, such as runs/<name>/model",
+        )
+    try:
+        config = read_json(path)
+    except DataError as error:
+        raise CheckpointError(error.what, where=error.where, fix="copy the folder again") from error
+    if not isinstance(config, dict) or not {"format", *PARTS} <= config.keys():
+        kind = config.get("model_type") if isinstance(config, dict) else None
+        raise CheckpointError(
+            "this is a model of another kind" + (f": {kind}, of transformers" if kind else ""),
+            where=str(path),
+            fix="give the folder of a model that locvlm saved, such as runs/<name>/model",
+        )
+    if config["format"] != FORMAT:
+        raise CheckpointError(
+            f"format {config['format']}, this version reads {FORMAT}",
+            where=str(path),
+            fix=f"load it with locvlm {config.get('locvlm')}",
+        )
+    return config
+
+
+def _node(part: TimmEncoder | Adapter) -> dict[str, Any]:
+    kind = type(part)
+    return {"_target_": f"{kind.__module__}.{kind.__qualname__}", **part.config()}
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name; tied ones once, by their first name."""
+    seen: set[int] = set()
+    tensors = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            tensors[name] = tensor
+    return tensors
+
+
+def _differences(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> list[str]:
+    """One line for each key that is missing, unknown, or of another shape."""
+    lines = [f"missing: {name} {_shape(wanted[name])}" for name in wanted if name not in found]
+    lines += [f"unknown: {name} {_shape(found[name])}" for name in found if name not in wanted]
+    lines += [
+        f"{name} is {_shape(found[name])}, the model's is {_shape(wanted[name])}"
+        for name in wanted
+        if name in found and found[name].shape != wanted[name].shape
+    ]
+    more = len(lines) - _SHOWN
+    return lines[:_SHOWN] + ([f"and {more} more"] if more > 0 else [])
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "scalar"

@@ -1,0 +1,204 @@
+"""Generation and scoring with a key-value cache, for a batch of prompts of any lengths."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from locvlm.errors import ConfigError, DataError
+from locvlm.processor import Prompt
+
+if TYPE_CHECKING:
+    from locvlm.models.locvlm import LocVLM
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is chosen.
+
+    Args:
+        temperature: 0 takes the likeliest token; 1 draws as the model believes.
+        top_p: draws among the likeliest tokens that together have this probability.
+        generator: source of the draws, on the model's device; None: torch's own.
+
+    Raises:
+        ConfigError: a negative temperature, or `top_p` outside (0, 1].
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    generator: torch.Generator | None = None
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise ConfigError(f"temperature must be 0 or more, got {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise ConfigError(f"top_p must be above 0 and at most 1, got {self.top_p}")
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """(B, V) logits to (B,) token ids."""
+        if self.temperature == 0:
+            return logits.argmax(dim=-1)
+        probabilities = torch.softmax(logits.float() / self.temperature, dim=-1)
+        if self.top_p < 1:
+            ordered, order = probabilities.sort(dim=-1, descending=True)
+            # A token stays while those before it have not reached top_p; so the first always does.
+            outside = ordered.cumsum(dim=-1) - ordered >= self.top_p
+            kept = ordered.masked_fill(outside, 0.0)
+            probabilities = torch.zeros_like(kept).scatter(-1, order, kept)
+        return torch.multinomial(probabilities, 1, generator=self.generator)[:, 0]
+
+
+@dataclass(slots=True)
+class Read:
+    """B prompts that the language model has read.
+
+    Args:
+        cache: their keys and values.
+        mask: (B, T) bool, false on the padding before shorter prompts; None where there is none.
+        lengths: (B,) tokens read, without padding.
+        logits: (B, V) of the token that comes next.
+    """
+
+    cache: DynamicCache
+    mask: Tensor | None
+    lengths: Tensor
+    logits: Tensor
+
+    def select(self, rows: Tensor) -> None:
+        """Keeps the prompts of `rows` (indices), in that order; one may occur many times."""
+        self.cache.batch_select_indices(rows)
+        self.mask = None if self.mask is None else self.mask[rows]
+        self.lengths = self.lengths[rows]
+        self.logits = self.logits[rows]
+
+    def read(self, model: "LocVLM", ids: Tensor) -> Tensor:
+        """Reads (B, A) further tokens.
+
+        Returns:
+            (B, A, V) logits of what comes after each; those after the last one are kept.
+        """
+        steps = torch.arange(ids.shape[1], device=ids.device)
+        if self.mask is not None:
+            self.mask = torch.cat([self.mask, torch.ones_like(ids, dtype=torch.bool)], dim=1)
+        logits = model.language_model(
+            input_ids=ids,
+            attention_mask=self.mask,
+            position_ids=self.lengths[:, None] + steps,
+            past_key_values=self.cache,
+            use_cache=True,
+        ).logits
+        self.lengths = self.lengths + ids.shape[1]
+        self.logits = logits[:, -1]
+        return logits
+
+
+def read_prompts(model: "LocVLM", prompts: Sequence[Prompt]) -> Read:
+    """Lets the language model read prompts, all at once, padded on the left.
+
+    Raises:
+        DataError: a prompt is longer than the language model can read.
+    """
+    lengths = torch.tensor([len(prompt["input_ids"]) for prompt in prompts])
+    longest = int(lengths.max())
+    limit = getattr(model.language_model.config, "max_position_embeddings", None)
+    if limit is not None and longest > limit:
+        raise DataError(
+            f"a prompt of {longest} tokens, the language model reads {limit} at most",
+            fix="ask with fewer turns or a shorter text",
+        )
+    input_ids = torch.zeros(len(prompts), longest, dtype=torch.long)
+    for row, prompt in zip(input_ids, prompts, strict=True):
+        row[longest - len(prompt["input_ids"]) :] = prompt["input_ids"]
+    mask = torch.arange(longest) >= longest - lengths[:, None]
+    input_ids, mask, lengths = (x.to(model.device) for x in (input_ids, mask, lengths))
+    pixel_values = torch.cat([prompt["pixel_values"] for prompt in prompts]).to(model.device)
+    cache = DynamicCache(config=model.language_model.config)
+    padded = None if bool(mask.all()) else mask
+    logits = model.language_model(
+        inputs_embeds=model.embed(input_ids, pixel_values),
+        attention_mask=padded,
+        position_ids=(mask.long().cumsum(dim=1) - 1).clamp(min=0),
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    ).logits
+    return Read(cache, padded, lengths, logits[:, -1])
+
+
+def generate_ids(
+    model: "LocVLM",
+    prompts: Sequence[Prompt],
+    *,
+    end_id: int,
+    max_new_tokens: int,
+    sampling: Sampling,
+) -> list[list[int]]:
+    """What the model says after each prompt, without the end token.
+
+    Args:
+        model: in evaluation mode.
+        prompts: as `Processor.prompt` makes them.
+        end_id: the token that ends an answer.
+        max_new_tokens: longer answers are cut.
+        sampling: how tokens are chosen.
+    """
+    state = read_prompts(model, prompts)
+    answers: list[list[int]] = [[] for _ in prompts]
+    rows = list(range(len(prompts)))  # whose answer each row of the batch continues; -1: ended
+    for _ in range(max_new_tokens):
+        ids = sampling(_sayable(model, state.logits))
+        said = ids.tolist()
+        for index, token in enumerate(said):
+            if token == end_id:
+                rows[index] = -1
+            elif rows[index] >= 0:
+                answers[rows[index]].append(token)
+        going = [index for index, row in enumerate(rows) if row >= 0]
+        if not going:
+            break
+        if 2 * len(going) <= len(rows):  # half have ended: go on with the others only
+            keep = torch.tensor(going, device=ids.device)
+            state.select(keep)
+            ids, rows = ids[keep], [rows[index] for index in going]
+        state.read(model, ids[:, None])
+    return answers
+
+
+def score_ids(
+    model: "LocVLM", prompts: Sequence[Prompt], candidates: Sequence[Sequence[Sequence[int]]]
+) -> list[list[float]]:
+    """Log-likelihoods of token sequences after each prompt, summed over their tokens.
+
+    Each prompt is read once for all of its candidates.
+
+    Args:
+        model: in evaluation mode.
+        prompts: as `Processor.prompt` makes them.
+        candidates: for each prompt, its candidates' token ids with the end token.
+    """
+    state = read_prompts(model, prompts)
+    device = state.logits.device
+    rows = [row for row, own in enumerate(candidates) for _ in own]
+    answers = [torch.tensor(ids) for own in candidates for ids in own]
+    state.select(torch.tensor(rows, device=device))
+    ids = torch.nn.utils.rnn.pad_sequence(answers, batch_first=True).to(device)
+    logits = [state.logits[:, None]]
+    if ids.shape[1] > 1:
+        # Shorter candidates are padded on the right, where causal attention never looks.
+        logits.append(state.read(model, ids[:, :-1]))
+    likelihoods = torch.cat(logits, dim=1).float().log_softmax(dim=-1)
+    likelihoods = likelihoods.gather(-1, ids[..., None])[..., 0].cpu()
+    sums = iter(float(row[: len(ids)].sum()) for row, ids in zip(likelihoods, answers, strict=True))
+    return [[next(sums) for _ in own] for own in candidates]
+
+
+def _sayable(model: "LocVLM", logits: Tensor) -> Tensor:
+    """`logits` without the image token: it is a place for images, not a word."""
+    token = model.image_token_id
+    if token is None or token >= logits.shape[-1]:
+        return logits
+    return logits.index_fill(-1, torch.tensor([token], device=logits.device), -torch.inf)

@@ -1,0 +1,175 @@
+"""The language model: any transformers causal LM, with its weights or fresh."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+
+from locvlm.errors import CheckpointError, ConfigError
+
+
+def pretrained(
+    path: str, dtype: str = "auto", attention: str | None = None, vocab_size: int = 0
+) -> PreTrainedModel:
+    """A causal LM with its weights, from a local folder or the hub's cache.
+
+    Args:
+        path: folder or hub id; code that a hub repository brings is never run.
+        dtype: of the weights: `auto`, `float32`, `bfloat16`, ...
+        attention: transformers' `attn_implementation`; None: its choice.
+        vocab_size: number of token ids that the model must know.
+
+    Raises:
+        CheckpointError: the weights cannot be had, or do not fit `vocab_size`.
+    """
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=dtype,
+            attn_implementation=attention,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except (ImportError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"the language model {path} cannot be loaded: {error}",
+            where="model.language_model.path",
+            fix="download it once on a machine with a network (hf download "
+            f"{path} --local-dir FOLDER) and give model.language_model.path=FOLDER",
+        ) from error
+    model: PreTrainedModel = loaded[0]
+    if missing := sorted(loaded[1]["missing_keys"]):
+        raise CheckpointError(f"it lacks {len(missing)} weights, such as {missing[0]}", where=path)
+    n_rows = embeddings(model).num_embeddings
+    if vocab_size > n_rows:
+        raise CheckpointError(
+            f"the tokenizer writes {vocab_size} token ids, the language model knows {n_rows}",
+            where=path,
+            fix="use the tokenizer that belongs to this language model",
+        )
+    return model
+
+
+def fresh(
+    architecture: str = "llama",
+    *,
+    attention: str | None = None,
+    unit_init: bool = False,
+    options: Mapping[str, Any] | None = None,
+    dtype: str = "float32",
+    vocab_size: int | None = None,
+) -> PreTrainedModel:
+    """A causal LM with random weights.
+
+    Args:
+        architecture: transformers' model type, such as `llama` or `qwen2`.
+        attention: transformers' `attn_implementation`; None: its choice. On CPUs with AVX512-BF16,
+            `eager` in bf16 is the fastest for short sequences.
+        unit_init: draw weights for a narrow model, see `init_unit`.
+        options: of the architecture's configuration, such as `hidden_size`.
+        dtype: of the weights: `float32`, `bfloat16`, ...
+        vocab_size: number of token ids, in place of the one in `options`.
+
+    Raises:
+        ConfigError: transformers does not know the architecture, or it takes no such option or
+            attention.
+    """
+    config = _config(architecture, dict(options or {}))
+    if vocab_size is not None:
+        config.vocab_size = vocab_size
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(
+            config, attn_implementation=attention, dtype=dtype
+        )
+    except (ImportError, ValueError) as error:
+        raise ConfigError(
+            f"{architecture} cannot be built with attention {attention}: {error}",
+            where="model.language_model.attention",
+            fix="choose sdpa or eager",
+        ) from error
+    return init_unit(model) if unit_init else model
+
+
+@torch.no_grad()
+def init_unit(model: PreTrainedModel) -> PreTrainedModel:
+    """Draws weights so that every activation begins near unit size, whatever the width.
+
+    transformers draws all weights with one small deviation, made for thousands of dimensions. In
+    a narrow model the word embeddings then drown in the first attention output, and names stay
+    unread for hundreds of steps. Here embeddings have deviation 1, matrices 1 / sqrt(fan in), and
+    what writes into the residual stream begins at 0.
+    """
+    embeddings = {id(model.get_input_embeddings().weight)}
+    head = model.get_output_embeddings().weight
+    for name, parameter in model.named_parameters():
+        if id(parameter) in embeddings:
+            parameter.normal_()
+        elif parameter is head:
+            parameter.normal_(std=0.02)
+        elif name.endswith(("o_proj.weight", "down_proj.weight")):
+            parameter.zero_()
+        elif parameter.ndim == 2:
+            parameter.normal_(std=parameter.shape[1] ** -0.5)
+    return model
+
+
+def fresh_arguments(model: PreTrainedModel) -> dict[str, Any]:
+    """The arguments of `fresh` that build this architecture again, without its weights."""
+    found = model.config.to_diff_dict()
+    architecture = found.pop("model_type")
+    known = AutoConfig.for_model(architecture).to_dict()
+    return {
+        "architecture": architecture,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        # A published config.json holds keys of its own besides, which say nothing to transformers.
+        "options": {key: value for key, value in found.items() if key in known and key != "dtype"},
+    }
+
+
+def embeddings(model: PreTrainedModel) -> nn.Embedding:
+    """The table of its tokens' embeddings."""
+    table = model.get_input_embeddings()
+    assert isinstance(table, nn.Embedding)
+    return table
+
+
+def logits_where(model: PreTrainedModel, inputs: Tensor, keep: Tensor) -> Tensor:
+    """Next-token logits at some positions only: those of all would take gigabytes.
+
+    Args:
+        model: the language model.
+        inputs: (B, T, D) embeddings, padded on the right.
+        keep: (B, T) bool, true at K positions.
+
+    Returns:
+        (K, V) logits of the positions in row order.
+    """
+
+    def pick(_: nn.Module, hidden: tuple[Tensor, ...]) -> tuple[Tensor]:
+        return (hidden[0][keep][None],)
+
+    # Before the model's own head: what some models do to their logits later (scale, cap) stays.
+    hook = model.get_output_embeddings().register_forward_pre_hook(pick)
+    try:
+        logits: Tensor = model(inputs_embeds=inputs, use_cache=False).logits
+    finally:
+        hook.remove()
+    return logits[0]
+
+
+def _config(architecture: str, options: dict[str, Any]) -> PreTrainedConfig:
+    try:
+        known = AutoConfig.for_model(architecture).to_dict()
+    except ValueError as error:
+        raise ConfigError(
+            f"transformers has no architecture {architecture!r}",
+            where="model.language_model.architecture",
+            fix="give its model type, such as llama or qwen2",
+        ) from error
+    if unknown := sorted(options.keys() - known.keys()):  # transformers would take any key
+        raise ConfigError(
+            f"{architecture} takes no {', '.join(unknown)}", where="model.language_model.options"
+        )
+    return AutoConfig.for_model(architecture, **options)

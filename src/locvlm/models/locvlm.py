@@ -1,0 +1,306 @@
+"""LocVLM: encoder, adapter and language model in one network that knows nothing of Lightning."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from locvlm.errors import ConfigError, DataError
+from locvlm.models.adapter import Adapter
+from locvlm.models.encoder import TimmEncoder
+from locvlm.models.generation import Sampling, generate_ids, score_ids
+from locvlm.models.inputs import ImageInput, to_sample
+from locvlm.models.language import embeddings, logits_where
+from locvlm.models.loss import weighted_cross_entropy
+from locvlm.objectives import BOX_WORDS
+from locvlm.processor import IGNORE_INDEX, Processor, Prompt
+from locvlm.templates import fill
+from locvlm.types import Box, Location, Message, Sample
+
+# The first of the paper's prompts for each task (conf/prompts/paper.yaml).
+LOCATE = "Where is the object described {category} located in image in terms of {repr}?"
+DESCRIBE = "Describe the object located at {location}?"
+
+
+class LocVLM(nn.Module):
+    """A visual LLM that reads and writes coordinates as text.
+
+    Images take places in the token sequence: each place holds one of an image's patch tokens,
+    mapped by the adapter to the language model's width.
+
+    Args:
+        encoder: (N, 3, S, S) images to (N, P, E) patch tokens.
+        adapter: (N, P, E) to (N, P, D).
+        language_model: any causal LM of transformers, of width D.
+        processor: makes its tokens and reads its text; needed to ask the model anything.
+
+    Raises:
+        ConfigError: the processor makes other images or image tokens than the encoder reads.
+    """
+
+    def __init__(
+        self,
+        encoder: TimmEncoder,
+        adapter: Adapter,
+        language_model: PreTrainedModel,
+        processor: Processor,
+    ):
+        super().__init__()
+        self.encoder = encoder
+        self.adapter = adapter
+        self.language_model = language_model
+        self.processor = processor
+        self.image_token_id = processor.image_token_id
+        for name, made, read in (
+            ("image_size", processor.image_size, encoder.image_size),
+            ("image_tokens", processor.image_tokens, encoder.n_patches),
+            ("mean", processor.mean, encoder.mean),
+            ("std", processor.std, encoder.std),
+        ):
+            if made != read:
+                raise ConfigError(
+                    f"{name} is {made} in the processor and {read} in the encoder",
+                    where="processor, model.encoder",
+                    fix="set both to what the encoder's weights were trained with",
+                )
+
+    @classmethod
+    def build(
+        cls,
+        encoder: TimmEncoder,
+        adapter: Callable[[int, int], Adapter],
+        language_model: Callable[..., PreTrainedModel],
+        processor: Processor,
+    ) -> "LocVLM":
+        """Makes the parts so that they fit each other; what `conf/model/` names.
+
+        Args:
+            encoder: as it is.
+            adapter: makes the adapter from the widths of encoder and language model.
+            language_model: makes the language model from the number of token ids, `vocab_size`.
+            processor: whose tokens the language model shall know.
+        """
+        last = len(processor.tokenizer) - 1
+        # The image token is a place, not a word: as the last id it needs no embedding.
+        vocab_size = last if processor.image_token_id == last else last + 1
+        language = language_model(vocab_size=vocab_size)
+        width = embeddings(language).embedding_dim
+        return cls(encoder, adapter(encoder.width, width), language, processor)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> "LocVLM":
+        """The model in a folder that `save_pretrained` wrote, in evaluation mode.
+
+        Raises:
+            CheckpointError: not such a folder, or one that does not fit.
+        """
+        from locvlm.models.checkpoint import load_model  # which imports this class
+
+        return load_model(folder)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes weights, architecture and processor; replaces an older folder as a whole."""
+        from locvlm.models.checkpoint import save_model
+
+        save_model(self, folder)
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next(self.parameters()).device
+
+    def train(self, mode: bool = True) -> "LocVLM":
+        """As in any module, but parts that learn nothing stay in evaluation mode."""
+        super().train(mode)
+        for part in self.children():
+            if mode and not _learns(part):
+                part.eval()
+        return self
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        loss_weights: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+    ) -> Tensor:
+        """The loss where there are labels, else the logits.
+
+        Padding stands on the right, where causal attention never looks. So no attention mask is
+        built, which gives the same and is faster.
+
+        Args:
+            input_ids: (B, T); image tokens stand where images go.
+            attention_mask: (B, T) bool, false on padding; only checked.
+            labels: (B, T); IGNORE_INDEX where nothing is learned.
+            loss_weights: (B, T) what each label counts in the loss; None: all the same.
+            pixel_values: (N, 3, S, S), in the order of their places; None or N = 0: no images.
+
+        Returns:
+            The loss, a scalar; without labels (B, T, V) logits, meaningless on padding.
+
+        Raises:
+            DataError: places and images do not match, or padding stands on the left.
+        """
+        if attention_mask is not None and not bool(attention_mask[:, 0].all()):
+            raise DataError("padding stands on the left", fix="pad sequences on the right")
+        inputs = self.embed(input_ids, pixel_values)
+        if labels is None:
+            logits: Tensor = self.language_model(inputs_embeds=inputs, use_cache=False).logits
+            return logits
+        # The token at t is predicted at t - 1.
+        following = torch.full_like(labels, IGNORE_INDEX)
+        following[:, :-1] = labels[:, 1:]
+        learned = following != IGNORE_INDEX
+        logits = logits_where(self.language_model, inputs, learned)
+        weights = None if loss_weights is None else loss_weights.roll(-1, dims=1)[learned]
+        return weighted_cross_entropy(logits, following[learned], weights)
+
+    def embed(self, input_ids: Tensor, pixel_values: Tensor | None = None) -> Tensor:
+        """(B, T) token ids to (B, T, D) embeddings, with images in their places.
+
+        Raises:
+            DataError: the number of image tokens is not that of the images' patches.
+        """
+        places = input_ids == self.image_token_id
+        # The image token may lie outside the vocabulary, so it is never looked up.
+        words: Tensor = embeddings(self.language_model)(input_ids.masked_fill(places, 0))
+        n_images = 0 if pixel_values is None else len(pixel_values)
+        n_places = int(places.sum())
+        if n_places != n_images * self.encoder.n_patches:
+            raise DataError(
+                f"{n_places} image tokens for {n_images} images of {self.encoder.n_patches} "
+                "patches each",
+                where="input_ids, pixel_values",
+                fix="make prompts by Processor.prompt, which gives each image its place"
+                if n_images
+                else "give the images that the text has places for",
+            )
+        if pixel_values is None or n_images == 0:
+            return words
+        images = self.encode_images(pixel_values).to(words.dtype)
+        return words.masked_scatter(places[..., None], images)
+
+    def encode_images(self, pixel_values: Tensor) -> Tensor:
+        """(N, 3, S, S) normalized images to (N, P, D) image tokens."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and _learns(self.encoder)):
+            features = self.encoder(pixel_values)
+        tokens: Tensor = self.adapter(features)
+        return tokens
+
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        max_new_tokens: int = 128,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> list[str]:
+        """What the model says to each prompt; a batch says the same as its prompts one by one.
+
+        Args:
+            prompts: from `Processor.prompt`, of any lengths, with and without images.
+            max_new_tokens: longer answers are cut.
+            temperature: 0 takes the likeliest token each time; above 0 tokens are drawn.
+            top_p: draws among the likeliest tokens that together have this probability.
+            generator: source of the draws, on the model's device.
+        """
+        if not prompts:
+            return []
+        sampling = Sampling(temperature, top_p, generator)
+        with _asking(self):
+            answers = generate_ids(
+                self,
+                prompts,
+                end_id=self.processor.end_id,
+                max_new_tokens=max_new_tokens,
+                sampling=sampling,
+            )
+        return [self.processor.generated_text(ids) for ids in answers]
+
+    def score(
+        self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]]
+    ) -> list[list[float]]:
+        """Log-likelihoods of whole answers, the end token included.
+
+        Args:
+            prompts: from `Processor.prompt`.
+            candidates: the answers to compare, for each prompt.
+        """
+        if not any(candidates):
+            return [[] for _ in prompts]
+        ids = [[_answer_ids(self.processor, text) for text in own] for own in candidates]
+        with _asking(self):
+            return score_ids(self, prompts, ids)
+
+    def locate(self, image: ImageInput, name: str, *, prompt: str = LOCATE) -> list[Box]:
+        """Where the named object is, in pixels of `image`; empty where the model sees none.
+
+        Args:
+            image: a path, a PIL image, an array, a tensor, or an encoded file's bytes.
+            name: a category or a description, such as "red circle".
+            prompt: template of the question, with {category} and perhaps {repr}.
+        """
+        sample = to_sample(image)
+        question = Message("user", fill(prompt, category=name, repr=BOX_WORDS))
+        assert sample.size is not None
+        return self.processor.decode(self._answer(sample, [question]), sample.size).boxes
+
+    def describe(self, image: ImageInput, location: Location, *, prompt: str = DESCRIBE) -> str:
+        """What is at a place.
+
+        Args:
+            image: as in `locate`.
+            location: a `Box` or a `Point` in pixels of `image`.
+            prompt: template of the question, with {location}.
+        """
+        question = Message("user", fill(prompt, location=location))
+        return self._answer(to_sample(image), [question])
+
+    def chat(self, image: ImageInput, messages: str | Sequence[Message]) -> str:
+        """The next answer in a conversation about an image.
+
+        Args:
+            image: as in `locate`.
+            messages: a question, or the conversation so far, which ends with a question.
+        """
+        if isinstance(messages, str):
+            messages = [Message("user", (messages,))]
+        if not messages or messages[-1].role != "user":
+            raise DataError("the conversation does not end with a question", where="messages")
+        return self._answer(to_sample(image), messages)
+
+    def _answer(self, sample: Sample, messages: Sequence[Message]) -> str:
+        return self.generate([self.processor.prompt(sample, messages)])[0]
+
+
+@contextmanager
+def _asking(model: LocVLM) -> Iterator[None]:
+    """Evaluation mode without gradients, and the mode of before afterwards."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
+
+
+def _answer_ids(processor: Processor, text: str) -> list[int]:
+    """An answer's tokens and its end, as they follow where the assistant begins to speak."""
+    chat = processor.chat
+    # Tokenized after its opening: on its own, its first word could be split in another way.
+    opening, answer = chat.assistant, chat.answer.replace("{text}", text) + chat.end
+    before, whole = processor.tokenizer(
+        [opening, opening + answer], add_special_tokens=False
+    ).input_ids
+    return whole[len(before) :]
+
+
+def _learns(part: nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in part.parameters())

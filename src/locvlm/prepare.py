@@ -1,0 +1,158 @@
+"""Turns a data set into shards: `python -m locvlm.prepare source=coco source.instances=... `.
+
+The sources are `coco` (instances JSON and images), `llava` (conversations JSON and images) and
+`scenes` (the built-in world, drawn on the way).
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from locvlm.cli import plain_errors, print_table, set_up_logging
+from locvlm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from locvlm.data import Quarantine
+    from locvlm.scenes import Talk, World
+    from locvlm.types import Sample
+
+
+@dataclass
+class PrepareConfig:
+    """What `conf/prepare.yaml` may hold; Hydra refuses any other top-level key."""
+
+    source: Any = MISSING
+    output: str = MISSING
+    per_shard: int = 1000
+    overwrite: bool = False
+
+
+ConfigStore.instance().store(name="prepare_schema", node=PrepareConfig)
+
+
+class Reader(Protocol):
+    """Yields samples, and sets aside what it cannot read."""
+
+    @property
+    def sources(self) -> list[str]:
+        """Files that are read."""
+
+    def read(self, quarantine: "Quarantine") -> "Iterator[Sample]":
+        """All samples."""
+
+
+def prepare(
+    reader: Reader, output: str | Path, *, per_shard: int = 1000, overwrite: bool = False
+) -> dict[str, Any]:
+    """Writes all samples of `reader` as shards into the folder `output`.
+
+    Returns:
+        The manifest, as it stands in the folder.
+
+    Raises:
+        ConfigError: `output` holds shards already.
+        DataError: the reader finds no usable sample.
+    """
+    from rich.progress import track
+
+    from locvlm.data import Quarantine, write_shards
+    from locvlm.data.shards import MANIFEST
+    from locvlm.io import sha256
+
+    if (Path(output) / MANIFEST).exists() and not overwrite:
+        raise ConfigError(
+            "this folder holds shards already",
+            where=str(output),
+            fix="choose another output, or overwrite=true",
+        )
+    quarantine = Quarantine()
+    samples = track(reader.read(quarantine), "Writing shards", total=None, transient=True)
+    about = {
+        "reader": {"name": type(reader).__name__, **asdict(reader)},  # type: ignore[call-overload]
+        "sources": {file: sha256(Path(file)) for file in reader.sources},
+    }
+    return write_shards(
+        samples, output, quarantine=quarantine, per_shard=per_shard, about=about
+    )
+
+
+def scene_shards(
+    folder: str | Path,
+    split: str,
+    kind: Literal["localization", "conversation"],
+    *,
+    world: "World",
+    talk: "Talk",
+    splits: Mapping[str, int],
+    seed: int = 0,
+) -> str:
+    """The shards of one split of the built-in scenes, drawn and prepared where they are missing.
+
+    They go the way of real data: images, COCO instances and LLaVA conversations are written into
+    `folder`, and read from there.
+
+    Args:
+        folder: where the scenes stand, or are to stand.
+        split: train, val or test.
+        kind: annotated images, or finished conversations.
+        world: what scenes look like.
+        talk: what is said about them.
+        splits: number of scenes in each split.
+        seed: of the scenes.
+
+    Returns:
+        The folder of shards.
+    """
+    from locvlm.data.readers import CocoReader, LlavaReader
+    from locvlm.data.shards import MANIFEST
+    from locvlm.scenes import write_scenes
+
+    root = write_scenes(folder, world, talk, splits=splits, seed=seed)  # type: ignore[arg-type]
+    output = root / "shards" / f"{split}-{kind}"
+    if not (output / MANIFEST).is_file():
+        files = root / split
+        reader: Reader = (
+            CocoReader(str(files / "instances.json"), str(files / "images"))
+            if kind == "localization"
+            else LlavaReader(str(files / "conversations.json"), str(files / "images"))
+        )
+        prepare(reader, output)
+    return str(output)
+
+
+@hydra.main(version_base="1.3", config_path="pkg://locvlm.conf", config_name="prepare")
+@plain_errors
+def main(cfg: DictConfig) -> None:
+    """Prepares what `cfg` names and prints what was written."""
+    from hydra.utils import instantiate
+
+    from locvlm.config import check_targets
+
+    set_up_logging()
+    check_targets(OmegaConf.to_container(cfg, resolve=True))
+    manifest = prepare(
+        instantiate(cfg.source),
+        cfg.output,
+        per_shard=cfg.per_shard,
+        overwrite=cfg.overwrite,
+    )
+    print_table(f"Shards in {cfg.output}", ["what", "number"], list(_rows(manifest)))
+    if manifest["quarantined"]["records"]:
+        print(f"Set aside, with reasons: {cfg.output}/quarantine.jsonl")
+
+
+def _rows(manifest: dict[str, Any]) -> Iterator[tuple[str, object]]:
+    yield "shards", len(manifest["shards"])
+    yield from manifest["counts"].items()
+    yield "categories", len(manifest["categories"])
+    for reason, number in manifest["quarantined"]["reasons"].items():
+        yield f"set aside: {reason}", number
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""Trains a model in stages: `python -m locvlm.train +experiment=binned224`."""
+
+import logging
+import warnings
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from locvlm.cli import plain_errors
+from locvlm.config import check_targets
+from locvlm.errors import ConfigError
+from locvlm.io import write_text
+
+if TYPE_CHECKING:
+    from lightning import Trainer
+
+    from locvlm.processor import Processor
+    from locvlm.training import Stage
+
+# Said by Lightning of what is meant here.
+QUIET = (
+    ".*does not have many workers",
+    "Found .* in eval mode at the start of training",  # frozen parts
+    "Experiment logs directory .* exists and is not empty",
+    "'set_vital' is deprecated",
+    ".*LeafSpec.* is deprecated",
+)
+
+
+@dataclass
+class StageConfig:
+    """What a stage in `conf/stage/` may hold.
+
+    Its length is `max_epochs` or `max_steps`; `chat` is another format than the model's own.
+    """
+
+    trained: list[str] = MISSING
+    data: Any = MISSING
+    optimizer: Any = MISSING
+    scheduler: Any = None
+    max_epochs: int | None = None
+    max_steps: int = -1
+    chat: Any = None
+    module: Any = field(default_factory=lambda: {"_target_": "locvlm.training.LocVLMModule"})
+
+
+@dataclass
+class TrainConfig:
+    """What `conf/train.yaml` may hold; Hydra refuses any other top-level key."""
+
+    name: str = MISSING
+    seed: int = 0
+    run: list[str] = MISSING
+    stages: dict[str, StageConfig] = field(default_factory=dict)
+    model: Any = MISSING
+    processor: Any = MISSING
+    tokenizer: Any = MISSING
+    coordinates: Any = MISSING
+    geometry: Any = MISSING
+    chat: Any = MISSING
+    objectives: Any = MISSING
+    prompts: Any = MISSING
+    data: Any = MISSING
+    scenes: Any = MISSING
+    scenes_folder: str = MISSING
+    trainer: Any = MISSING
+    callbacks: Any = MISSING
+    logger: Any = MISSING
+    checkpoint: str | None = None
+    ckpt_path: str | None = None
+
+
+ConfigStore.instance().store(name="train_schema", node=TrainConfig)
+
+
+def train(cfg: DictConfig, folder: Path) -> float | None:
+    """Builds what `cfg` names and trains it in `folder`.
+
+    Returns:
+        The last validation loss, for sweeps; None where nothing was validated.
+    """
+    check_targets(OmegaConf.to_container(cfg, resolve=True))
+    if unknown := [name for name in cfg.run if name not in cfg.stages]:
+        raise ConfigError(
+            f"no stage named {', '.join(unknown)}",
+            where="run",
+            fix=f"choose from {', '.join(cfg.stages)}",
+        )
+    if cfg.ckpt_path not in (None, "last"):
+        raise ConfigError(
+            f"ckpt_path is {cfg.ckpt_path!r}",
+            where="ckpt_path",
+            fix="give ckpt_path=last to go on with the run in this folder; "
+            "checkpoint=<folder> begins with the weights of a saved model",
+        )
+    # Imported here: torch and lightning take seconds, and `--help` must not wait for them.
+    from lightning import seed_everything
+
+    from locvlm.models.checkpoint import load_weights
+    from locvlm.training.stages import check_unused, run_stages
+
+    _quiet()
+    resume = cfg.ckpt_path == "last"
+    if not resume:
+        check_unused(folder)
+    write_text(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+    seed_everything(cfg.seed, workers=True, verbose=False)
+    processor = _make(cfg.processor)
+    model = _make(cfg.model, processor=processor)
+    if cfg.checkpoint is not None:
+        load_weights(model, cfg.checkpoint)
+    stages = [_stage(cfg, name, processor) for name in cfg.run]
+    return run_stages(model, stages, folder, resume=resume).get("val/loss")
+
+
+def _stage(cfg: DictConfig, name: str, processor: "Processor") -> "Stage":
+    from locvlm.training import Stage
+
+    stage = cfg.stages[name]
+    if stage.chat is not None:
+        processor = processor.speaking(_make(stage.chat))
+
+    def module(model: Any) -> Any:
+        return _make(
+            stage.module,
+            model=model,
+            optimizer=_make(stage.optimizer),
+            scheduler=None if stage.scheduler is None else _make(stage.scheduler),
+            trained=list(stage.trained),
+        )
+
+    return Stage(
+        name=name,
+        module=module,
+        data=partial(_make, stage.data, processor=processor),
+        trainer=partial(_trainer, cfg, stage),
+    )
+
+
+def _trainer(cfg: DictConfig, stage: DictConfig, folder: Path) -> "Trainer":
+    trainer: Trainer = _make(
+        cfg.trainer,
+        max_epochs=stage.max_epochs,
+        max_steps=stage.max_steps,
+        default_root_dir=folder,
+        callbacks=[_make(node) for node in cfg.callbacks.values()],
+        logger=[_make(node, save_dir=folder) for node in cfg.logger.values()],
+    )
+    return trainer
+
+
+def _make(node: DictConfig, **objects: Any) -> Any:
+    """Builds a node; `objects` are arguments that exist already and take the place of its own."""
+    from hydra.utils import instantiate
+
+    plain: Any = OmegaConf.to_container(node, resolve=True)
+    plain = {key: value for key, value in plain.items() if key not in objects}
+    if not objects:
+        return instantiate(plain, _convert_="all")
+    # Built in two steps, so that a model never passes through OmegaConf, which would copy it.
+    return instantiate(plain, _convert_="all", _partial_=True)(**objects)
+
+
+def _quiet() -> None:
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for message in QUIET:
+        warnings.filterwarnings("ignore", message)
+
+
+@hydra.main(version_base="1.3", config_path="pkg://locvlm.conf", config_name="train")
+@plain_errors
+def main(cfg: DictConfig) -> float | None:
+    """The command."""
+    return train(cfg, Path(HydraConfig.get().runtime.output_dir))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""Callbacks: a bar with loss, speed and remaining time, and a stop where the loss breaks."""
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, ProgressBar
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from torch import Tensor, isfinite
+
+from locvlm.errors import LocVLMError
+
+logger = logging.getLogger(__name__)
+_REFRESH = 0.25  # seconds
+_LINES = 10  # in a log file
+
+
+class Bar(ProgressBar):
+    """Shows step, loss, samples per second and remaining time of one stage.
+
+    In a terminal it is a bar; in a log file it is ten lines.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._name = ""
+        self._enabled = True
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+        self._total: float | None = None
+        self._start = 0.0
+        self._refreshed = 0.0
+
+    def enable(self) -> None:
+        """Shows it."""
+        self._enabled = True
+
+    def disable(self) -> None:
+        """Hides it, as on all ranks but the first."""
+        self._enabled = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the bar."""
+        self._name = Path(trainer.default_root_dir).name  # the stage's folder
+        total = trainer.estimated_stepping_batches
+        self._total = total if 0 < total < float("inf") else None
+        self._start = time.monotonic()
+        console = Console(stderr=True)
+        if not self._enabled or not console.is_terminal:
+            return
+        self._bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[metrics]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._task = self._bar.add_task(
+            self._name, total=self._total, completed=trainer.global_step, metrics=""
+        )
+        self._bar.start()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Shows how far training is; a few times a second, for reading the loss costs time."""
+        if self._bar is not None:
+            if time.monotonic() - self._refreshed > _REFRESH:
+                self._refreshed = time.monotonic()
+                self._bar.update(
+                    self._task, completed=trainer.global_step, metrics=self._metrics(trainer)
+                )
+        elif self._enabled and self._total and _is_line(trainer, self._total):
+            left = (time.monotonic() - self._start) * (self._total / trainer.global_step - 1)
+            logger.info(
+                "%s: step %d of %d, %s, %.0f s left",
+                self._name,
+                trainer.global_step,
+                self._total,
+                self._metrics(trainer),
+                left,
+            )
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leaves the finished bar on the screen."""
+        self._stop(trainer)
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Gives the terminal back."""
+        self._stop(trainer)
+
+    def _stop(self, trainer: Trainer) -> None:
+        if self._bar is not None:
+            self._bar.update(
+                self._task, completed=trainer.global_step, metrics=self._metrics(trainer)
+            )
+            self._bar.stop()
+            self._bar = None
+
+    @staticmethod
+    def _metrics(trainer: Trainer) -> str:
+        return ", ".join(
+            f"{name.removeprefix('train/')} {value:.3g}"
+            for name, value in trainer.progress_bar_metrics.items()
+        )
+
+
+class Throughput(Callback):
+    """Logs `train/samples_per_s`: training samples per second on all devices together.
+
+    Validation and checkpoints do not count as training time.
+
+    Args:
+        every: steps over which it is measured.
+    """
+
+    def __init__(self, every: int = 10):
+        self.every = every
+        self._n_samples = 0
+        self._seconds = 0.0
+        self._end: float | None = None
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Counts a batch from the end of the one before, so that waiting for data counts."""
+        now = time.monotonic()
+        if self._end is not None:
+            self._seconds += now - self._end
+            self._n_samples += _n_samples(batch) * trainer.world_size
+        self._end = now
+        if self._n_samples and (batch_idx + 1) % self.every == 0:
+            pl_module.log(
+                "train/samples_per_s", self._n_samples / self._seconds, prog_bar=True, batch_size=1
+            )
+            self._n_samples, self._seconds = 0, 0.0
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stops the clock until the next batch has ended."""
+        self._end = None
+
+
+class FiniteLoss(Callback):
+    """Stops training with a message where the loss is NaN or infinite, before weights are hurt."""
+
+    def on_before_backward(
+        self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
+    ) -> None:
+        """Looks at the loss of a batch.
+
+        Raises:
+            LocVLMError: it is not finite.
+        """
+        if not isfinite(loss):
+            raise LocVLMError(
+                f"the loss is {loss.item()}",
+                where=f"step {trainer.global_step} of {trainer.default_root_dir}",
+                fix="lower the learning rate, clip gradients (trainer.gradient_clip_val), or train "
+                "in bf16 or float32; the last checkpoint is from before",
+            )
+
+
+def _n_samples(batch: Any) -> int:
+    values = batch.values() if isinstance(batch, dict) else batch
+    return next((len(value) for value in values if isinstance(value, Tensor)), 0)
+
+
+def _is_line(trainer: Trainer, total: float) -> bool:
+    """Whether this step begins another tenth of the training."""
+    step = trainer.global_step
+    return step > 0 and step * _LINES // total > (step - 1) * _LINES // total

@@ -1,0 +1,124 @@
+"""Training in stages: each with its own data, trained parts and length, one after the other."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightning import LightningDataModule, LightningModule, Trainer
+
+from locvlm.errors import ConfigError
+from locvlm.io import read_json, write_json
+from locvlm.models import LocVLM
+from locvlm.models.checkpoint import load_weights
+
+logger = logging.getLogger(__name__)
+MODEL = "model"
+FINISHED = "finished.json"
+LAST = Path("checkpoints", "last.ckpt")
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage of a training. Its parts are made when it begins, not before.
+
+    Args:
+        name: names its folder in the run folder.
+        module: makes the LightningModule from the model, and so freezes what does not learn.
+        data: makes the LightningDataModule.
+        trainer: makes the Trainer, which writes into the folder that it is given.
+    """
+
+    name: str
+    module: Callable[[LocVLM], LightningModule]
+    data: Callable[[], LightningDataModule]
+    trainer: Callable[[Path], Trainer]
+
+
+def run_stages(
+    model: LocVLM, stages: Sequence[Stage], folder: str | Path, *, resume: bool = False
+) -> dict[str, float]:
+    """Runs stages in order and saves the model after each, as `folder`/model.
+
+    Args:
+        model: trained in place.
+        stages: in order.
+        folder: the run folder; each stage writes logs and checkpoints into its own below it.
+        resume: go on where an earlier run in `folder` stopped: finished stages are skipped, the
+            one that was interrupted goes on from its last checkpoint.
+
+    Returns:
+        The last stage's metrics, such as `train/loss` and `val/loss`.
+
+    Raises:
+        ConfigError: there is an earlier run in `folder`, and `resume` is false.
+    """
+    folder = Path(folder)
+    finished = _finished(folder)
+    if not resume:
+        check_unused(folder)
+    elif finished:
+        load_weights(model, folder / MODEL)
+    metrics: dict[str, float] = {}
+    for stage in stages:
+        if stage.name in finished:
+            logger.info("stage %s is finished already", stage.name)
+            continue
+        trainer, metrics = _run(model, stage, folder / stage.name, resume=resume)
+        finished = [*finished, stage.name]
+        if trainer.is_global_zero:
+            model.save_pretrained(folder / MODEL)
+            write_json(folder / FINISHED, finished)
+        trainer.strategy.barrier()
+    return metrics
+
+
+def check_unused(folder: str | Path) -> None:
+    """Refuses a run folder that holds an earlier run.
+
+    Raises:
+        ConfigError: names the two ways out.
+    """
+    folder = Path(folder)
+    if (folder / FINISHED).exists() or any(folder.glob(f"*/{LAST.parent}/*.ckpt")):
+        raise ConfigError(
+            "there is a run in this folder already",
+            where=str(folder),
+            fix="add ckpt_path=last to go on with it, or name=<another> to start a new one",
+        )
+
+
+def _run(
+    model: LocVLM, stage: Stage, folder: Path, *, resume: bool
+) -> tuple[Trainer, dict[str, float]]:
+    checkpoint = folder / LAST
+    interrupted = resume and checkpoint.is_file()
+    if interrupted:
+        _keep_metrics(folder)
+    logger.info("stage %s %s in %s", stage.name, "goes on" if interrupted else "begins", folder)
+    trainer, module, data = stage.trainer(folder), stage.module(model), stage.data()
+    # Only plain data is read from the checkpoint: a pickle could run anything.
+    trainer.fit(
+        module,
+        datamodule=data,
+        ckpt_path=str(checkpoint) if interrupted else None,
+        weights_only=True,
+    )
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    if trainer.val_dataloaders and trainer.limit_val_batches:
+        # A stage that ends by `max_steps` ends between two validations.
+        metrics |= trainer.validate(module, datamodule=data, verbose=False)[0]
+    return trainer, metrics
+
+
+def _finished(folder: Path) -> list[str]:
+    path = folder / FINISHED
+    return list(read_json(path)) if path.is_file() else []
+
+
+def _keep_metrics(folder: Path) -> None:
+    """Moves metrics.csv aside: the resumed run's logger would replace it."""
+    old = folder / "metrics.csv"
+    if old.is_file():
+        n_runs = len(list(folder.glob("metrics-*.csv")))
+        old.rename(folder / f"metrics-{n_runs + 1}.csv")

@@ -1,0 +1,97 @@
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from locvlm.errors import CheckpointError, ConfigError
+from locvlm.models.language import fresh, fresh_arguments, logits_where, pretrained
+from tests.tiny import LLAMA
+
+
+def test_fresh_builds_any_architecture_of_transformers():
+    model = fresh("qwen2", options=LLAMA, vocab_size=50, dtype="bfloat16")
+    assert type(model).__name__ == "Qwen2ForCausalLM"
+    assert model.get_input_embeddings().weight.shape == (50, 32)
+    assert model.dtype == torch.bfloat16
+
+
+def test_the_way_attention_is_computed_is_an_option():
+    ids = torch.arange(12)[None]
+    results = []
+    for attention in ("sdpa", "eager"):
+        torch.manual_seed(0)
+        model = fresh(attention=attention, options=LLAMA, vocab_size=50)
+        assert model.config._attn_implementation == attention
+        results.append(model(input_ids=ids).logits)
+    assert torch.allclose(*results, atol=1e-4)
+
+
+def test_an_unknown_architecture_is_refused():
+    with pytest.raises(ConfigError, match="no architecture 'lama'"):
+        fresh("lama")
+
+
+def test_an_unknown_option_is_refused():
+    with pytest.raises(ConfigError, match="llama takes no hiden_size"):
+        fresh(options={"hiden_size": 32})
+
+
+@pytest.mark.parametrize("attention", ["sdpaa", "flash_attention_2"])
+def test_attention_that_this_machine_does_not_have_is_refused(attention):
+    with pytest.raises(ConfigError, match=f"cannot be built with attention {attention}"):
+        fresh(options=LLAMA, attention=attention)
+
+
+def test_pretrained_loads_a_local_folder(tmp_path):
+    model = fresh(options=LLAMA, vocab_size=50)
+    model.save_pretrained(tmp_path)
+    loaded = pretrained(str(tmp_path), vocab_size=50)
+    assert torch.equal(loaded.lm_head.weight, model.lm_head.weight)
+
+
+def test_a_smaller_vocabulary_than_the_tokenizers_is_refused(tmp_path):
+    fresh(options=LLAMA, vocab_size=50).save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="writes 51 token ids, the language model knows 50"):
+        pretrained(str(tmp_path), vocab_size=51)
+
+
+def test_missing_weights_are_refused(tmp_path):
+    fresh(options=LLAMA | {"num_hidden_layers": 1}, vocab_size=50).save_pretrained(tmp_path)
+    config = tmp_path / "config.json"
+    config.write_text(
+        config.read_text().replace('"num_hidden_layers": 1', '"num_hidden_layers": 2')
+    )
+    with pytest.raises(CheckpointError, match=r"lacks \d+ weights, such as model.layers.1"):
+        pretrained(str(tmp_path))
+
+
+def test_a_model_that_cannot_be_downloaded_says_how_to_bring_it():
+    with pytest.raises(CheckpointError, match=r"(?s)nobody/nothing cannot be loaded.*hf download"):
+        pretrained("nobody/nothing")
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma2", "cohere"])
+def test_logits_at_some_positions_are_those_of_the_whole_model(architecture):
+    model = fresh(architecture, options=LLAMA, vocab_size=50).eval()
+    inputs = torch.randn(2, 7, 32)
+    keep = torch.rand(2, 7) > 0.5
+    expected = model(inputs_embeds=inputs, use_cache=False).logits[keep]
+    assert torch.allclose(logits_where(model, inputs, keep), expected, atol=1e-5)
+    assert model(inputs_embeds=inputs).logits.shape == (2, 7, 50)  # nothing is left behind
+
+
+def test_its_arguments_build_it_again():
+    model = fresh("qwen2", options=LLAMA | {"tie_word_embeddings": True}, vocab_size=50)
+    arguments = fresh_arguments(model)
+    again = fresh(**arguments)
+    assert fresh_arguments(again) == arguments
+    again.load_state_dict(model.state_dict())
+    assert isinstance(again, type(model))
+
+
+def test_arguments_of_a_published_model_leave_foreign_keys_out(tmp_path):
+    fresh(options=LLAMA, vocab_size=50).save_pretrained(tmp_path)
+    config = tmp_path / "config.json"
+    config.write_text(config.read_text().replace("{", '{"max_sequence_length": 2048,', 1))
+    model = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert "max_sequence_length" in model.config.to_dict()
+    fresh(**fresh_arguments(model))

@@ -1,0 +1,33 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from locvlm.models.loss import weighted_cross_entropy
+
+LOGITS = torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 3.0]])
+LABELS = torch.tensor([0, 2, 2])
+
+
+def test_without_weights_it_is_the_mean_cross_entropy():
+    expected = F.cross_entropy(LOGITS, LABELS)
+    assert weighted_cross_entropy(LOGITS, LABELS) == pytest.approx(expected.item())
+
+
+def test_each_token_counts_by_its_weight():
+    each = F.cross_entropy(LOGITS, LABELS, reduction="none")
+    loss = weighted_cross_entropy(LOGITS, LABELS, torch.tensor([8.0, 1.0, 3.0]))
+    assert loss.item() == pytest.approx((8 * each[0] + each[1] + 3 * each[2]).item() / 12)
+
+
+def test_it_is_computed_in_float32():
+    loss = weighted_cross_entropy(LOGITS.bfloat16(), LABELS, torch.ones(3))
+    assert loss.dtype == torch.float32
+
+
+@pytest.mark.parametrize("weights", [None, torch.zeros(0)])
+def test_where_nothing_is_learned_it_is_zero_with_gradients(weights):
+    logits = torch.zeros(0, 3, requires_grad=True)
+    loss = weighted_cross_entropy(logits, torch.zeros(0, dtype=torch.long), weights)
+    loss.backward()
+    assert loss.item() == 0
+    assert logits.grad is not None

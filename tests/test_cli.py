@@ -1,0 +1,113 @@
+import logging
+import subprocess
+import sys
+
+import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from locvlm import cli
+from locvlm.errors import ConfigError, DataError
+
+
+def refuse(bins=0):
+    raise ConfigError(f"bins must be at least 1, got {bins}", where="coordinates.bins")
+
+
+def run(command):
+    with pytest.raises(SystemExit) as end:
+        cli.plain_errors(command)()
+    return end.value.code
+
+
+def test_an_error_of_ours_becomes_a_message(capsys):
+    def command():
+        raise DataError("image is cut short", where="a.tar", fix="prepare it again")
+
+    assert run(command) == 1
+    out, err = capsys.readouterr()
+    assert (out, err) == (
+        "",
+        "error: image is cut short\n  where: a.tar\n  fix:   prepare it again\n",
+    )
+
+
+def test_an_error_that_hydra_wrapped_becomes_a_message(capsys):
+    node = OmegaConf.create({"_target_": f"{__name__}.refuse"})
+    assert run(lambda: instantiate(node)) == 1
+    expected = "error: bins must be at least 1, got 0\n  where: coordinates.bins\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_a_missing_value_names_its_key(capsys):
+    cfg = OmegaConf.create({"data": {"images": "???"}})
+    assert run(lambda: cfg.data.images) == 1
+    assert capsys.readouterr().err == (
+        "error: this needs a value\n  where: data.images\n"
+        "  fix:   add data.images=... to the command\n"
+    )
+
+
+def test_an_interpolation_of_nothing_names_its_key(capsys):
+    cfg = OmegaConf.create({"coordinates": {"bins": "${model.image_size}"}})
+    assert run(lambda: OmegaConf.to_container(cfg, resolve=True)) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: Interpolation key 'model.image_size' not found")
+    assert "where: coordinates.bins" in err
+
+
+@pytest.mark.parametrize("bug", [ValueError("a bug"), FileNotFoundError("gone")])
+def test_a_bug_keeps_its_traceback(bug):
+    def command():
+        raise bug
+
+    with pytest.raises(type(bug)):
+        cli.plain_errors(command)()
+
+
+def test_a_bug_inside_a_target_keeps_its_traceback():
+    with pytest.raises(Exception, match="Error in call to target"):
+        cli.plain_errors(instantiate)({"_target_": "builtins.int", "nonsense": 1})
+
+
+def test_an_interrupt_ends_quietly(capsys):
+    def command():
+        raise KeyboardInterrupt
+
+    assert run(command) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_a_command_that_works_is_left_alone():
+    @cli.plain_errors
+    def command(a, *, b):
+        """Adds."""
+        return a + b
+
+    assert command(1, b=2) == 3
+    assert command.__doc__ == "Adds."
+
+
+def test_a_table_is_readable_and_never_wrapped(capsys):
+    name = "a very long name of a method, longer than a terminal is wide " * 2
+    rows = [[name, 0.51234, 3], ["LocPred [bold]", None, 12]]
+    cli.print_table("Scores", ["method", "Acc@0.5", "n"], rows)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].rstrip() == "Scores"
+    assert any(name.strip() in line and "0.512" in line for line in lines)
+    assert any("LocPred [bold]" in line and " - " in line and " 12 " in line for line in lines)
+
+
+def test_a_table_without_rows_is_a_heading(capsys):
+    cli.print_table("Scores", ["method"], [])
+    assert "method" in capsys.readouterr().out
+
+
+def test_logging_goes_to_stderr_one_line_each():
+    code = (
+        "import logging; from locvlm.cli import set_up_logging; set_up_logging();"
+        "logging.getLogger('locvlm.x').info('12 bad samples')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "INFO locvlm.x: 12 bad samples\n")
+    assert logging.getLogger("locvlm").handlers == []

@@ -1,0 +1,95 @@
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from locvlm.errors import ConfigError
+from locvlm.predict import check_inside, main, to_location, to_message
+from locvlm.types import Box, Point
+
+FAST = ["--max-new-tokens", "4"]
+
+
+@pytest.fixture
+def photo(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (60, 40), "grey").save("a photo (1).png")
+    return "a photo (1).png"
+
+
+def test_prints_the_answer_and_writes_the_picture_here(checkpoint, photo, tmp_path, capsys):
+    main([str(checkpoint), photo, "Where's the man's hat, please?", *FAST])
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-1] == "picture: a photo (1)-answer.png"
+    with Image.open(tmp_path / "a photo (1)-answer.png") as picture:
+        assert picture.size == (420, 280)  # enlarged by 7
+
+
+def test_a_box_in_pixels_asks_what_is_there_and_is_drawn(checkpoint, photo, tmp_path):
+    main([str(checkpoint), photo, "--box", "10", "10", "50", "30", "--output", "b.jpg", *FAST])
+    with Image.open(tmp_path / "b.jpg") as picture:
+        red, green, blue = picture.convert("RGB").getpixel((200, 70))
+    assert blue > green > red
+
+
+def test_a_location_stands_where_the_question_says():
+    box = Box(1, 2, 3, 4)
+    assert to_message("What is at {location}?", box).parts == ("What is at ", box, "?")
+    assert to_message("{location}", box).parts == (box,)
+    assert to_message(None, Point(1, 2)).parts[1] == Point(1, 2)
+
+
+def test_braces_of_a_user_are_plain_text():
+    assert to_message("What is {x}?", None).parts == ("What is {x}?",)
+
+
+@pytest.mark.parametrize(
+    ("question", "location", "message"),
+    [
+        (None, None, "there is no question"),
+        ("", None, "there is no question"),
+        ("What is at {location}?", None, "none is given"),
+        ("What is it?", Point(1, 2), "no place for the location"),
+    ],
+)
+def test_questions_and_locations_must_fit(question, location, message):
+    with pytest.raises(ConfigError, match=message):
+        to_message(question, location)
+
+
+def test_a_box_must_have_an_area_and_lie_in_the_image():
+    assert to_location([1, 2, 3, 4], None) == Box(1, 2, 3, 4)
+    assert to_location(None, [1, 2]) == Point(1, 2)
+    assert to_location(None, None) is None
+    with pytest.raises(ConfigError, match="has no area"):
+        to_location([3, 2, 1, 4], None)
+    check_inside(Box(0, 0, 60, 40), (60, 40))
+    with pytest.raises(ConfigError, match="60 x 40 pixels"):
+        check_inside(Box(0, 0, 60, 41), (60, 40))
+    with pytest.raises(ConfigError, match="--point"):
+        check_inside(Point(-1, 0), (60, 40))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere", "{photo}", "hi"], "no such folder"),
+        (["{model}", "no.png", "hi"], "no.png"),
+        (["{model}", "{photo}"], "there is no question"),
+        (["{model}", "{photo}", "hi", "--output", "x.txt"], "no ending of a picture"),
+        (["{model}", "{photo}", "hi", "--output", "{photo}"], "would replace the image"),
+        (["{model}", "{photo}", "hi", "--temperature", "-1"], "temperature"),
+    ],
+)
+def test_mistakes_get_one_message(checkpoint, photo, capsys, arguments, message):
+    filled = [argument.format(model=checkpoint, photo=photo) for argument in arguments]
+    with pytest.raises(SystemExit) as end:
+        main(filled)
+    assert end.value.code == 1
+    assert message in capsys.readouterr().err
+
+
+def test_help_waits_for_no_torch(tmp_path):
+    code = "import sys, locvlm.predict; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)

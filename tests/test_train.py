@@ -1,0 +1,204 @@
+import json
+import resource
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import timm
+import yaml
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+
+from locvlm import LocVLM
+from locvlm.errors import CheckpointError, ConfigError
+from locvlm.train import train
+from tests.tiny import make_sample
+
+SMALL = [
+    "name=small",
+    "scenes.splits={train: 24, val: 8, test: 8}",
+    "stages.encoder.max_steps=2",
+    "stages.encoder.data.batch_size=4",
+    "stages.instruct.max_steps=4",
+    "data.batch_size=2",
+    "data.val_length=2",
+    "trainer.log_every_n_steps=1",
+    "callbacks.checkpoint.every_n_train_steps=2",
+    "model.encoder.options.depth=2",
+    "model.language_model.options.num_hidden_layers=1",
+]
+
+
+def composed(*overrides):
+    GlobalHydra.instance().clear()
+    with initialize_config_module("locvlm.conf", version_base="1.3"):
+        return compose("train", overrides=list(overrides))
+
+
+@pytest.fixture(scope="module")
+def scenes_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("scenes") / "scenes"
+
+
+@pytest.fixture
+def run(scenes_folder, tmp_path):
+    def train_small(*overrides, folder=tmp_path / "run"):
+        cfg = composed(*SMALL, f"scenes_folder={scenes_folder}", *overrides)
+        with warnings.catch_warnings():  # the command quiets Lightning for good
+            return train(cfg, folder)
+
+    return train_small
+
+
+def test_one_command_trains_all_stages_and_leaves_a_model_that_answers(run, tmp_path):
+    loss = run("+experiment=binned224", "name=small")
+    assert 0 < loss < 10
+    folder = tmp_path / "run"
+    assert json.loads((folder / "finished.json").read_text()) == ["encoder", "instruct"]
+    model = LocVLM.from_pretrained(folder / "model")
+    assert isinstance(model.locate(make_sample().image, "red circle"), list)
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config["coordinates"] == {"_target_": "locvlm.coordinates.IVB", "bins": 64}
+    for stage in ("encoder", "instruct"):
+        names = {path.name.split(".")[0] for path in (folder / stage).iterdir()}
+        assert {"metrics", "events", "checkpoints"} <= names
+    header = (folder / "instruct" / "metrics.csv").read_text().splitlines()[0].split(",")
+    assert {"train/loss", "val/loss", "lr-MuonAdamW/pg1"} <= set(header)
+
+
+def test_a_stage_can_be_run_alone_from_a_saved_model(run, tmp_path):
+    run("run=[encoder]")
+    trained = tmp_path / "run" / "model"
+    assert json.loads((tmp_path / "run" / "finished.json").read_text()) == ["encoder"]
+    run("run=[instruct]", f"checkpoint={trained}", folder=tmp_path / "second")
+    first, second = LocVLM.from_pretrained(trained), tmp_path / "second" / "model"
+    kept = LocVLM.from_pretrained(second).encoder.vit.pos_embed
+    assert kept.equal(first.encoder.vit.pos_embed)
+
+
+def test_a_second_run_is_refused_and_a_resumed_one_does_what_is_left(run, tmp_path):
+    run("run=[encoder]")
+    with pytest.raises(ConfigError, match=r"ckpt_path=last.*name=<another>"):
+        run("run=[encoder]")
+    run("ckpt_path=last")
+    finished = json.loads((tmp_path / "run" / "finished.json").read_text())
+    assert finished == ["encoder", "instruct"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["run=[instuct]"], r"no stage named instuct(?s:.*)encoder, instruct"),
+        (["ckpt_path=best"], r"ckpt_path is 'best'(?s:.*)ckpt_path=last"),
+        (["+optimizer@stages.instruct.optimizer=adamw", "+x=1"], "x"),
+        (["+stages.instruct.optimizer.lrr=1"], r"takes no 'lrr'(?s:.*)did you mean 'lr'"),
+        (["stages.instruct.trained=[lora]"], "no part named lora"),
+        (["model.language_model.architecture=lama"], "no architecture 'lama'"),
+        (["coordinates.bins=0"], "bins must be at least 1"),
+    ],
+)
+def test_mistakes_in_the_config_get_one_message(run, overrides, message):
+    with pytest.raises(Exception, match=message):
+        run(*overrides)
+
+
+def test_a_checkpoint_of_another_model_is_refused(run, tmp_path):
+    run("run=[encoder]")
+    with pytest.raises(CheckpointError, match="weights are of another model"):
+        run(
+            "model.encoder.options.embed_dim=64",
+            f"checkpoint={tmp_path / 'run' / 'model'}",
+            folder=tmp_path / "second",
+        )
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "layers", "geometry"),
+    [("locvlm_b", 224, 1, "resize"), ("locvlm_l", 336, 2, "pad")],
+)
+def test_the_papers_models_compose_with_all_that_belongs_to_them(model, size, layers, geometry):
+    cfg = composed("+experiment=binned224", f"model={model}", "trainer=gpu")
+    assert cfg.coordinates.bins == cfg.processor.image_size == size
+    assert cfg.model.adapter.layers == layers
+    assert cfg.processor.geometry["_target_"] == f"locvlm.geometry.{geometry}"
+    assert "lmsys/vicuna-7b-v1" in cfg.processor.tokenizer.pretrained_model_name_or_path
+    assert cfg.processor.chat.system.startswith("A chat between a curious user")
+    assert list(cfg.run) == ["align", "instruct"]
+    assert list(cfg.stages.align.trained) == ["adapter"]
+    assert cfg.stages.align.chat.user == ""
+    assert cfg.stages.instruct.optimizer.lr == 2e-5
+    assert (cfg.trainer.accelerator, cfg.trainer.precision) == ("gpu", "bf16-mixed")
+
+
+def test_a_models_choices_can_be_overridden_on_the_command_line():
+    cfg = composed("model=locvlm_l", "geometry=resize", "chat=vicuna_bare")
+    assert cfg.geometry["_target_"] == "locvlm.geometry.resize"
+    assert cfg.chat.system == ""
+
+
+@pytest.mark.parametrize("encoder", ["clip_vit_l14_224", "clip_vit_l14_336"])
+def test_published_encoders_get_the_colours_that_they_were_trained_with(encoder):
+    node = composed(f"model/encoder={encoder}").model.encoder
+    recorded = timm.get_pretrained_cfg(node.name)
+    assert node.pretrained is True
+    assert (tuple(node.mean), tuple(node.std)) == (recorded.mean, recorded.std)
+    assert recorded.input_size[-1] == node.image_size
+
+
+def command(*arguments, folder):
+    return subprocess.run(
+        [sys.executable, "-m", "locvlm.train", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_help_comes_at_once_from_any_folder(tmp_path):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = command("--help", folder=tmp_path)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert "experiment: binned224" in done.stdout
+    # Processor time: wall time depends on what else runs on this machine.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 3
+
+
+def test_a_mistake_ends_with_a_message_and_without_a_traceback(tmp_path):
+    done = command("+stages.instruct.optimizer.lrr=1", folder=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.strip() == (
+        "error: locvlm.training.MuonAdamW takes no 'lrr'\n"
+        "  where: stages.instruct.optimizer.lrr\n"
+        "  fix:   did you mean 'lr'?"
+    )
+
+
+@pytest.mark.slow
+def test_a_sweep_gives_each_job_a_folder_that_can_be_given_back(scenes_folder, tmp_path):
+    done = command(
+        "-m",
+        *SMALL,
+        f"scenes_folder={scenes_folder}",
+        "coordinates=nfp,ivb",
+        "run=[instruct]",
+        folder=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    models = sorted((tmp_path / "runs" / "small-sweep").glob("*/model"))
+    schemes = [type(LocVLM.from_pretrained(m).processor.coordinates).__name__ for m in models]
+    assert sorted(schemes) == ["IVB", "NFP"]
+    assert not any(set(str(model.relative_to(tmp_path))) & set("=,") for model in models)
+
+
+def test_config_files_are_found_where_the_user_has_more(tmp_path):
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    (tmp_path / "mine" / "model" / "wide.yaml").write_text(
+        "defaults:\n  - tiny\nlanguage_model:\n  options:\n    hidden_size: 256\n"
+    )
+    done = command("--config-dir", "mine", "model=wide", "--cfg", "job", folder=tmp_path)
+    config = yaml.safe_load(done.stdout)
+    assert config["model"]["language_model"]["options"]["hidden_size"] == 256
+    assert not Path(tmp_path / "runs").exists()

@@ -1,0 +1,72 @@
+import logging
+from functools import partial
+
+import pytest
+import torch
+from lightning.pytorch.loggers import CSVLogger
+
+from locvlm.errors import LocVLMError
+from locvlm.training import Bar, FiniteLoss, LocVLMModule, Throughput, adamw
+from tests.tiny import make_model
+
+
+def module():
+    return LocVLMModule(make_model(), partial(adamw, lr=1e-3))
+
+
+def test_a_broken_loss_stops_the_training_before_weights_are_hurt(trainer, dialogues):
+    broken = module()
+    broken.model.adapter.net[0].weight.data[0, 0] = torch.nan
+    embeddings = broken.model.language_model.model.embed_tokens.weight
+    before = embeddings.clone()
+    with pytest.raises(LocVLMError, match=r"the loss is nan(?s:.*)step 0(?s:.*)lower the learning"):
+        trainer(max_steps=3, callbacks=[FiniteLoss()]).fit(broken, datamodule=dialogues())
+    assert torch.equal(embeddings, before)
+
+
+def test_a_log_gets_ten_lines_with_loss_and_remaining_time(trainer, dialogues, caplog, tmp_path):
+    caplog.set_level(logging.INFO)
+    folder = tmp_path / "instruct"
+    run = trainer(
+        max_steps=40, callbacks=[Bar()], enable_progress_bar=True, default_root_dir=folder
+    )
+    run.fit(module(), datamodule=dialogues())
+    lines = [r.message for r in caplog.records if r.name == "locvlm.training.callbacks"]
+    assert len(lines) == 10
+    assert lines[0].startswith("instruct: step 4 of 40, loss ")
+    assert lines[-1].startswith("instruct: step 40 of 40, loss ")
+    assert lines[-1].endswith("0 s left")
+
+
+def test_a_terminal_gets_a_bar(trainer, dialogues, monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    callbacks = [Throughput(every=2), Bar()]
+    run = trainer(max_steps=6, callbacks=callbacks, enable_progress_bar=True)
+    run.fit(module(), datamodule=dialogues())
+    shown = capsys.readouterr().err
+    assert "6/6" in shown
+    assert "loss" in shown
+    assert "samples_per_s" in shown
+
+
+def test_a_disabled_bar_shows_nothing(trainer, dialogues, capsys, caplog):
+    caplog.set_level(logging.INFO)
+    bar = Bar()
+    bar.disable()
+    run = trainer(max_steps=2, callbacks=[bar], enable_progress_bar=True)
+    run.fit(module(), datamodule=dialogues())
+    assert capsys.readouterr().err == ""
+    assert not [r for r in caplog.records if r.name == "locvlm.training.callbacks"]
+    bar.enable()
+
+
+def test_speed_is_logged_in_samples_per_second(trainer, dialogues, tmp_path):
+    logger = CSVLogger(tmp_path, name="", version="")
+    run = trainer(max_steps=8, callbacks=[Throughput(every=2)], logger=logger, log_every_n_steps=1)
+    run.fit(module(), datamodule=dialogues())
+    rows = (tmp_path / "metrics.csv").read_text().splitlines()
+    column = rows[0].split(",").index("train/samples_per_s")
+    speeds = [float(row.split(",")[column]) for row in rows[1:] if row.split(",")[column]]
+    assert len(speeds) >= 3
+    assert all(speed > 0 for speed in speeds)
