@@ -55,7 +55,7 @@ $(STAMP): pyproject.toml setup.cfg
 		echo "error: $(PYTHON) cannot make virtual environments: it has no venv or no ensurepip" >&2; \
 		echo "  fix:   on Debian and Ubuntu: apt-get install $$(basename $(PYTHON))-venv" >&2; \
 		exit 1; }
-	@echo "Setting up .venv with $(PYTHON); the first time downloads a few GB."
+	@echo "Setting up .venv (Python $(VERSION)); the first time downloads a few GB."
 	@$(BIN)/python -c 'import pip, sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(VERSION)")' \
 		2> /dev/null || "$(PYTHON)" -m venv --clear .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'

@@ -5,6 +5,7 @@ import sys
 import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from torch.utils.data import DataLoader, IterableDataset
 
 from locvlm import cli
 from locvlm.errors import ConfigError, DataError
@@ -37,6 +38,17 @@ def test_an_error_that_hydra_wrapped_becomes_a_message(capsys):
     assert run(lambda: instantiate(node)) == 1
     expected = "error: bins must be at least 1, got 0\n  where: coordinates.bins\n"
     assert capsys.readouterr().err == expected
+
+
+class Broken(IterableDataset):
+    def __iter__(self):
+        raise DataError("image is cut short", where="a.tar", fix="prepare it again")
+
+
+def test_an_error_of_a_loading_process_becomes_the_same_message(capsys):
+    assert run(lambda: list(DataLoader(Broken(), num_workers=1))) == 1
+    expected = "error: image is cut short\n  where: a.tar\n  fix:   prepare it again\n"
+    assert capsys.readouterr().err.rstrip() == expected.rstrip()
 
 
 def test_a_missing_value_names_its_key(capsys):

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from locvlm.errors import ConfigError
-from locvlm.predict import check_inside, main, to_location, to_message
+from locvlm.predict import check_inside, main, printable, to_location, to_message
 from locvlm.types import Box, Point
 
 FAST = ["--max-new-tokens", "4"]
@@ -88,6 +88,10 @@ def test_mistakes_get_one_message(checkpoint, photo, capsys, arguments, message)
         main(filled)
     assert end.value.code == 1
     assert message in capsys.readouterr().err
+
+
+def test_a_models_words_do_not_steer_the_terminal():
+    assert printable("a \x1b[31mred\r dog\n\x07 é") == "a \ufffd[31mred\ufffd dog\n\ufffd é"
 
 
 def test_help_waits_for_no_torch(tmp_path):

@@ -35,3 +35,12 @@ def test_any_text_survives(text):
 def test_is_the_same_for_the_same_texts_in_any_order():
     one = build_tokenizer(["b a", "c"], 3).get_vocab()
     assert one == build_tokenizer(["c", "b a"], 3).get_vocab()
+
+
+def test_a_phrase_is_one_token_with_its_characters_kept():
+    phrase = " (x1,y1,x2,y2) bbox"
+    tokenizer = build_tokenizer(["a box"], 9, phrases=[phrase])
+    encoded = tokenizer(f"a{phrase}?", return_offsets_mapping=True)
+    assert tokenizer.convert_ids_to_tokens(encoded["input_ids"])[1:] == ["a", phrase, "?"]
+    assert encoded["offset_mapping"][2] == (1, 1 + len(phrase))
+    assert tokenizer.decode(encoded["input_ids"][1:]) == f"a{phrase}?"

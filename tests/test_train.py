@@ -92,7 +92,6 @@ def test_a_second_run_is_refused_and_a_resumed_one_does_what_is_left(run, tmp_pa
     [
         (["run=[instuct]"], r"no stage named instuct(?s:.*)encoder, instruct"),
         (["ckpt_path=best"], r"ckpt_path is 'best'(?s:.*)ckpt_path=last"),
-        (["+optimizer@stages.instruct.optimizer=adamw", "+x=1"], "x"),
         (["+stages.instruct.optimizer.lrr=1"], r"takes no 'lrr'(?s:.*)did you mean 'lr'"),
         (["stages.instruct.trained=[lora]"], "no part named lora"),
         (["model.language_model.architecture=lama"], "no architecture 'lama'"),

@@ -30,6 +30,7 @@ LLAMA = {
     "max_position_embeddings": 512,
     "initializer_range": 0.3,  # what random weights say differs more from prompt to prompt
 }
+BOX = Box(4, 8, 20, 30)
 
 
 def make_processor(bins=32, **options):
@@ -65,6 +66,6 @@ def ask(text):
     return [Message("user", (text,))]
 
 
-def dialogue(box=Box(4, 8, 20, 30)):
+def dialogue(box=BOX):
     """A question and its answer."""
     return [*ask("Where is the red circle?"), Message("assistant", ("It is located at ", box, "."))]

@@ -1,11 +1,11 @@
-"""Shows what a model would learn from a data set: `python -m locvlm.audit data=scenes`.
+"""Shows what a model would learn from a data set: `python -m locvlm.audit data=scenes n=3`.
 
-Prints samples token by token with labels, weights and meanings, and the supervised share; exit
-status 1 where nothing would be learned.
+Prints samples token by token with labels, weights and meanings, and how much is learned of more of
+them; exit status 1 where nothing would be.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -13,11 +13,19 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from locvlm.cli import plain_errors, print_table, set_up_logging
 
+if TYPE_CHECKING:
+    from locvlm.data import Draw, Examples
+    from locvlm.data.audit import Supervision
+
 
 @dataclass
 class AuditConfig:
-    """What `conf/audit.yaml` may hold; Hydra refuses any other top-level key."""
+    """What `conf/audit.yaml` may hold: what shapes training data, as in `conf/train.yaml`."""
 
+    n: int = 1
+    checked: int = 200
+    split: str = "train"
+    seed: int = 0
     data: Any = MISSING
     processor: Any = MISSING
     tokenizer: Any = MISSING
@@ -26,19 +34,23 @@ class AuditConfig:
     chat: Any = MISSING
     objectives: Any = MISSING
     prompts: Any = MISSING
+    description_share: float = 1.0
+    number_weights: list[float] = field(default_factory=list)
     model: Any = MISSING
     scenes: Any = MISSING
     scenes_folder: str = MISSING
-    seed: int = 0
-    samples: int = 1
-    checked: int = 200
+    # Not looked at; experiments and recipes set them.
+    name: str = ""
+    run: Any = None
+    stages: Any = None
+    trainer: Any = None
 
 
 ConfigStore.instance().store(name="audit_schema", node=AuditConfig)
 
 
-def audit(cfg: DictConfig) -> float:
-    """Prints `cfg.samples` samples token by token, and returns the supervised share of more.
+def audit(cfg: DictConfig) -> "Supervision":
+    """Prints `cfg.n` samples token by token, and how much is learned of `cfg.checked`.
 
     Raises:
         DataError: nothing in the data set is learned.
@@ -46,26 +58,50 @@ def audit(cfg: DictConfig) -> float:
     from hydra.utils import instantiate
 
     from locvlm.config import check_targets
-    from locvlm.data.audit import supervised_share, token_rows
+    from locvlm.data import Draw
+    from locvlm.data.audit import check_supervised, supervision
 
-    check_targets(OmegaConf.to_container(cfg, resolve=True))
-    processor = instantiate(cfg.processor)
-    examples = instantiate(cfg.data, processor=processor).examples("train")
-    draws = examples.mixture.epoch(0)[: max(cfg.checked, cfg.samples)]
-    for draw in draws[: cfg.samples]:
+    settings: Any = OmegaConf.to_container(cfg, resolve=True)
+    check_targets(settings)
+    settings["data"].pop("processor")
+    processor = instantiate(settings["processor"], _convert_="all")
+    make = instantiate(settings["data"], _convert_="all", _partial_=True)
+    examples = make(processor=processor).examples(cfg.split)
+    rows = examples.mixture.epoch(0)[: max(cfg.checked, cfg.n)].tolist()
+    draws = [Draw(*row) for row in rows]
+    for draw in draws[: cfg.n]:
+        _show(examples, draw)
+    found = supervision(examples, draws)
+    check_supervised(found)
+    print(
+        f"{found.share:.1%} of {found.n_tokens:,} tokens are learned in {found.n_samples} samples; "
+        f"{found.n_silent} samples give nothing to learn, {len(found.bad)} are bad"
+    )
+    for reason in found.bad[:3]:
+        print(reason)
+    if examples.unreadable:
+        print(f"{len(examples.unreadable)} samples are cut off; {examples.unreadable[0]}")
+    return found
+
+
+def _show(examples: "Examples", draw: "Draw") -> None:
+    from locvlm.data.audit import token_rows
+    from locvlm.errors import DataError
+
+    try:
         sample, messages = examples.sample(draw)
-        rows = token_rows(processor.encode(sample, messages), processor)
-        print_table(
-            f"{sample.key} ({sample.source})",
-            ["position", "token", "id", "label", "weight", "stands for"],
-            [
-                (row.position, repr(row.token), row.id, row.label, f"{row.weight:g}", row.meaning)
-                for row in rows
-            ],
-        )
-    share = supervised_share(examples[draw]["example"] for draw in draws)
-    print(f"{share:.1%} of the tokens are learned ({len(draws)} samples looked at)")
-    return share
+        rows = token_rows(examples.processor.encode(sample, messages), examples.processor)
+    except DataError as error:
+        print(error)
+        return
+    print_table(
+        f"{sample.key} ({sample.source})",
+        ["position", "token", "id", "label", "weight", "stands for"],
+        [
+            (row.position, repr(row.token), row.id, row.label, f"{row.weight:g}", row.meaning)
+            for row in rows
+        ],
+    )
 
 
 @hydra.main(version_base="1.3", config_path="pkg://locvlm.conf", config_name="audit")

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import ParamSpec, TypeVar
@@ -11,6 +12,10 @@ from locvlm.errors import ConfigError, LocVLMError
 P = ParamSpec("P")
 R = TypeVar("R")
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+# What torch's DataLoader puts before the message of an error from one of its processes.
+_TRACEBACK = re.compile(
+    r"\ACaught \w+ in DataLoader worker .*^[\w.]+Error: ", re.DOTALL | re.MULTILINE
+)
 
 
 def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
@@ -31,7 +36,7 @@ def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
             plain = _plain(error)
             if plain is None:
                 raise
-            print(f"error: {plain}", file=sys.stderr)
+            print(f"error: {_TRACEBACK.sub('', str(plain))}", file=sys.stderr)
             sys.exit(1)
 
     return run

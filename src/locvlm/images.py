@@ -2,11 +2,12 @@
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
@@ -15,6 +16,8 @@ from locvlm.geometry import Geometry
 from locvlm.types import Size
 
 MAX_PIXELS = 64_000_000
+# Pillow reads dozens more; some of them start other programs (EPS) or are hardly ever tested.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 
 
 def image_size(data: bytes, source: str, max_pixels: int = MAX_PIXELS) -> Size:
@@ -30,10 +33,11 @@ def decode_image(data: bytes, source: str, max_pixels: int = MAX_PIXELS) -> Tens
     """An encoded image as (3, H, W) uint8 RGB.
 
     Pixels stay as they are stored: EXIF orientation is not applied, because COCO and the sets
-    built on it give their boxes in stored pixels.
+    built on it give their boxes in stored pixels. Greys become three equal channels, 16 bits
+    become 8, transparency is dropped, and of several frames the first is taken.
 
     Args:
-        data: JPEG, PNG, WebP or any other format that Pillow reads.
+        data: the bytes of a file in one of `FORMATS`.
         source: file or record, for error messages.
         max_pixels: larger images are refused before they are decoded.
 
@@ -41,14 +45,8 @@ def decode_image(data: bytes, source: str, max_pixels: int = MAX_PIXELS) -> Tens
         DataError: not an image, cut short, or larger than `max_pixels`.
     """
     image = _open(data, source, max_pixels)
-    try:
+    with _refusal(data, source, max_pixels):
         pixels = np.array(_rgb(image))
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise DataError(
-            f"image cannot be decoded, {len(data):,} bytes: {error}",
-            where=source,
-            fix="replace the file, or let bad samples be skipped",
-        ) from None
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
@@ -84,23 +82,35 @@ def normalize(frame: Tensor, mean: Sequence[float], std: Sequence[float]) -> Ten
 
 
 def _open(data: bytes, source: str, max_pixels: int) -> Image.Image:
-    try:
-        with warnings.catch_warnings():
-            # Pillow warns of large images from its own limit on; ours is checked below.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data))
-    except Image.DecompressionBombError as error:
-        raise _too_large(str(error), source, max_pixels) from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(
-            f"not an image that can be read, {len(data):,} bytes: {error}",
-            where=source,
-            fix="replace the file, or let bad samples be skipped",
-        ) from None
+    with _refusal(data, source, max_pixels):
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
     width, height = image.size
     if width * height > max_pixels:
         raise _too_large(f"{width} x {height} pixels", source, max_pixels)
     return image
+
+
+@contextmanager
+def _refusal(data: bytes, source: str, max_pixels: int) -> Iterator[None]:
+    """Turns what Pillow raises into `DataError`, and what it warns of into nothing."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except Image.DecompressionBombError as error:
+        raise _too_large(str(error).partition(" exceeds")[0], source, max_pixels) from None
+    except UnidentifiedImageError:
+        raise DataError(
+            f"not an image in a known format, {len(data):,} bytes",
+            where=source,
+            fix=f"replace the file by one of {', '.join(FORMATS)}",
+        ) from None
+    except Exception as error:  # broken files make decoders raise nearly any kind
+        raise DataError(
+            f"image cannot be decoded, {len(data):,} bytes: {error}",
+            where=source,
+            fix="replace the file, or let bad samples be skipped",
+        ) from None
 
 
 def _too_large(what: str, source: str, max_pixels: int) -> DataError:
@@ -114,7 +124,7 @@ def _too_large(what: str, source: str, max_pixels: int) -> DataError:
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         # 16-bit and float greys: Pillow's own conversion would clip instead of scale.
-        grey = np.asarray(image, dtype=np.float64)
+        grey = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0, neginf=0)
         top = 65535.0 if image.mode.startswith("I") else max(1.0, float(grey.max(initial=0)))
         return Image.fromarray((grey / top * 255).clip(0, 255).astype(np.uint8)).convert("RGB")
     return image.convert("RGB")

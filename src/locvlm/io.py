@@ -1,13 +1,14 @@
 """Reads and writes files so that a crash never leaves half of one behind."""
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import unicodedata
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,22 @@ def atomic_folder(path: str | Path, marker: str = "manifest.json") -> Iterator[P
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def locked(path: str | Path) -> Iterator[None]:
+    """Lets one process at a time work on what is to be at `path`; others wait.
+
+    The lock is on the folder that holds it, so nothing is left behind.
+    """
+    folder = Path(path).absolute().parent
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)  # frees the lock, as the end of the process does
+
+
 def read_json(path: str | Path) -> Any:
     """The value in a JSON file.
 
@@ -95,18 +112,33 @@ def read_json(path: str | Path) -> Any:
     return _parsed(_read(Path(path)), str(path), first_line=1)
 
 
-def read_jsonl(path: str | Path) -> Iterator[tuple[int, Any]]:
+def read_jsonl(
+    path: str | Path, on_error: Callable[[DataError], None] | None = None
+) -> Iterator[tuple[int, Any]]:
     """(line number, value) of each line of a JSON Lines file; empty lines are left out.
 
+    Args:
+        path: of the file.
+        on_error: is told of malformed lines, which are then left out.
+
     Raises:
-        DataError: the file is missing or a line is malformed; names the line.
+        DataError: the file is missing, or a line is malformed and there is no `on_error`; names
+            the line.
     """
     path = Path(path)
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield number, _parsed(line, str(path), first_line=number)
+                if not line.strip():
+                    continue
+                try:
+                    value = _parsed(line, str(path), first_line=number)
+                except DataError as error:
+                    if on_error is None:
+                        raise
+                    on_error(error)
+                else:
+                    yield number, value
     except OSError as error:
         raise _cannot_read(path, error) from error
 

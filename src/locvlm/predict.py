@@ -116,7 +116,7 @@ def predict(args: argparse.Namespace) -> None:
     [answer] = predictor.answer([question])
     found = predictor.decode(answer, question).locations
     typed = [] if location else predictor.decode(str(message.parts[0]), question).locations
-    print(answer)
+    print(printable(answer))
     for place in found:
         numbers = ", ".join(f"{value:.1f}" for value in place)
         print(f"{type(place).__name__.lower()}: {numbers} (pixels of the image)")
@@ -170,6 +170,11 @@ def check_inside(location: Location, size: Size) -> None:
             where="--box" if isinstance(location, Box) else "--point",
             fix="give pixels of this very image",
         )
+
+
+def printable(text: str) -> str:
+    """A model's words without what would move a terminal's cursor or change its colours."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _write_picture(

@@ -1,7 +1,7 @@
-"""Turns a data set into shards: `python -m locvlm.prepare source=coco source.instances=... `.
+"""Turns a data set into shards: `python -m locvlm.prepare source=coco instances=... images=...`.
 
-The sources are `coco` (instances JSON and images), `llava` (conversations JSON and images) and
-`scenes` (the built-in world, drawn on the way).
+The sources are `coco` (instances JSON and images) and `llava` (conversations JSON and images).
+Records that cannot be used are set aside, with their reasons, in quarantine.jsonl.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from locvlm.cli import plain_errors, print_table, set_up_logging
-from locvlm.errors import ConfigError
+from locvlm.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from locvlm.data import Quarantine
@@ -27,6 +27,9 @@ class PrepareConfig:
     """What `conf/prepare.yaml` may hold; Hydra refuses any other top-level key."""
 
     source: Any = MISSING
+    instances: str | None = None
+    conversations: str | None = None
+    images: str | None = None
     output: str = MISSING
     per_shard: int = 1000
     overwrite: bool = False
@@ -49,7 +52,7 @@ class Reader(Protocol):
 def prepare(
     reader: Reader, output: str | Path, *, per_shard: int = 1000, overwrite: bool = False
 ) -> dict[str, Any]:
-    """Writes all samples of `reader` as shards into the folder `output`.
+    """Writes all samples of `reader` whose image can be decoded as shards into `output`.
 
     Returns:
         The manifest, as it stands in the folder.
@@ -60,8 +63,8 @@ def prepare(
     """
     from rich.progress import track
 
-    from locvlm.data import Quarantine, write_shards
-    from locvlm.data.shards import MANIFEST
+    from locvlm.data.quarantine import Quarantine, readable
+    from locvlm.data.shards import MANIFEST, write_shards
     from locvlm.io import sha256
 
     if (Path(output) / MANIFEST).exists() and not overwrite:
@@ -71,13 +74,17 @@ def prepare(
             fix="choose another output, or overwrite=true",
         )
     quarantine = Quarantine()
-    samples = track(reader.read(quarantine), "Writing shards", total=None, transient=True)
+    samples = readable(reader.read(quarantine), quarantine)
     about = {
         "reader": {"name": type(reader).__name__, **asdict(reader)},  # type: ignore[call-overload]
         "sources": {file: sha256(Path(file)) for file in reader.sources},
     }
     return write_shards(
-        samples, output, quarantine=quarantine, per_shard=per_shard, about=about
+        track(samples, "Writing shards", total=None, transient=True),
+        output,
+        quarantine=quarantine,
+        per_shard=per_shard,
+        about=about,
     )
 
 
@@ -109,19 +116,23 @@ def scene_shards(
         The folder of shards.
     """
     from locvlm.data.readers import CocoReader, LlavaReader
-    from locvlm.data.shards import MANIFEST
+    from locvlm.data.shards import Shards
+    from locvlm.io import locked
     from locvlm.scenes import write_scenes
 
-    root = write_scenes(folder, world, talk, splits=splits, seed=seed)  # type: ignore[arg-type]
-    output = root / "shards" / f"{split}-{kind}"
-    if not (output / MANIFEST).is_file():
+    with locked(folder):  # each process of a distributed run comes here
+        root = write_scenes(folder, world, talk, splits=splits, seed=seed)  # type: ignore[arg-type]
+        output = root / "shards" / f"{split}-{kind}"
         files = root / split
         reader: Reader = (
             CocoReader(str(files / "instances.json"), str(files / "images"))
             if kind == "localization"
             else LlavaReader(str(files / "conversations.json"), str(files / "images"))
         )
-        prepare(reader, output)
+        try:
+            Shards(output)
+        except DataError:  # missing, or of another version
+            prepare(reader, output, overwrite=True)
     return str(output)
 
 

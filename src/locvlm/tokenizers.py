@@ -3,9 +3,9 @@
 Real models bring their own tokenizer; this one lets a tiny model train without a download.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers, processors
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast
@@ -16,7 +16,9 @@ from locvlm.chat import IMAGE
 _WORDS = r" ?\p{N}{1,3}| ?\p{L}+| ?[^\s\p{L}\p{N}]|\s"
 
 
-def build_tokenizer(texts: Iterable[str], max_number: int = 224) -> PreTrainedTokenizerFast:
+def build_tokenizer(
+    texts: Iterable[str], max_number: int = 224, phrases: Sequence[str] = ()
+) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer that knows every word of `texts` as one token.
 
     Any other text is written in pieces of words or in bytes, so nothing is ever unknown. Integers
@@ -26,6 +28,7 @@ def build_tokenizer(texts: Iterable[str], max_number: int = 224) -> PreTrainedTo
     Args:
         texts: the closed world's sentences.
         max_number: integers 0 to this one are one token each; the bins of a coordinate scheme.
+        phrases: texts that are one token each, such as "(x1,y1,x2,y2) bbox" of the prompts.
     """
     tokenizer = Tokenizer(BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -50,6 +53,7 @@ def build_tokenizer(texts: Iterable[str], max_number: int = 224) -> PreTrainedTo
     words = {word.strip() for text in texts for word, _ in split.pre_tokenize_str(text)}
     corpus = [*(f"{word} {word}" for word in sorted(words)), *marks, *numbers]
     tokenizer.train_from_iterator(corpus, trainer)
+    tokenizer.add_tokens([AddedToken(phrase, normalized=False) for phrase in phrases])
     start = tokenizer.token_to_id("<s>")
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A", special_tokens=[("<s>", start)]

@@ -28,6 +28,7 @@ QUIET = (
     ".*does not have many workers",
     "Found .* in eval mode at the start of training",  # frozen parts
     "Experiment logs directory .* exists and is not empty",
+    "Total length of `list` across ranks is zero",  # a stage without validation data
     "'set_vital' is deprecated",
     ".*LeafSpec.* is deprecated",
 )
@@ -66,6 +67,8 @@ class TrainConfig:
     chat: Any = MISSING
     objectives: Any = MISSING
     prompts: Any = MISSING
+    description_share: float = 1.0
+    number_weights: list[float] = field(default_factory=list)
     data: Any = MISSING
     scenes: Any = MISSING
     scenes_folder: str = MISSING

@@ -95,3 +95,17 @@ def test_arguments_of_a_published_model_leave_foreign_keys_out(tmp_path):
     model = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert "max_sequence_length" in model.config.to_dict()
     fresh(**fresh_arguments(model))
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_unit_init_gives_a_narrow_model_words_of_unit_size_and_quiet_layers(tied):
+    torch.manual_seed(0)
+    options = LLAMA | {"tie_word_embeddings": tied}
+    model = fresh(options=options, vocab_size=500, unit_init=True)
+    assert model.model.embed_tokens.weight.std().item() == pytest.approx(1, abs=0.02)
+    layer = model.model.layers[0]
+    assert layer.self_attn.q_proj.weight.std().item() == pytest.approx(32**-0.5, rel=0.1)
+    assert layer.mlp.down_proj.weight.abs().sum() == 0
+    ids = torch.arange(12)[None]
+    hidden = model.model(input_ids=ids).last_hidden_state
+    assert torch.allclose(hidden, model.model.norm(model.model.embed_tokens(ids)))

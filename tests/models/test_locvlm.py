@@ -28,10 +28,7 @@ CONF = Path(__file__).parents[2] / "conf"
 
 def batch_of(processor, *pairs):
     examples = [processor.encode(sample, messages) for sample, messages in pairs]
-    loaded = [{"example": example, "skipped": []} for example in examples]
-    batch = dict(collate(loaded, processor.pad_id))
-    batch.pop("skipped", None)
-    return batch
+    return dict(collate(examples, processor.pad_id))
 
 
 @pytest.fixture

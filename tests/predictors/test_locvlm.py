@@ -70,6 +70,16 @@ def test_sampling_is_repeated_by_its_seed(checkpoint, questions):
     assert answers(1) != answers(2)
 
 
+def test_the_seed_belongs_to_the_identity_where_tokens_are_drawn(checkpoint):
+    def seeds(temperature):
+        made = [LocVLMPredictor(checkpoint, temperature=temperature, seed=n) for n in (1, 2)]
+        return [predictor.identity for predictor in made]
+
+    greedy, drawn = seeds(0.0), seeds(1.0)
+    assert greedy[0] == greedy[1]
+    assert drawn[0] != drawn[1]
+
+
 def test_refuses_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(CheckpointError, match="no such folder"):
         LocVLMPredictor(tmp_path / "nothing")

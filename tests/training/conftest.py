@@ -20,22 +20,17 @@ class Dialogues(LightningDataModule):
     def __init__(self):
         super().__init__()
         processor = make_processor()
-        examples = [
+        self.examples = [
             processor.encode(make_sample(color), dialogue(Box(n, 2 * n, 3 * n + 4, 2 * n + 6)))
             for n, color in enumerate(COLORS)
         ]
-        self.loaded = [{"example": example, "skipped": []} for example in examples]
         self.collate = partial(collate, pad_id=processor.pad_id)
 
     def train_dataloader(self):
-        return StatefulDataLoader(self.loaded, batch_size=2, collate_fn=self.collate)
+        return StatefulDataLoader(self.examples, batch_size=2, collate_fn=self.collate)
 
     def val_dataloader(self):
-        return StatefulDataLoader(self.loaded[:2], batch_size=2, collate_fn=self.collate)
-
-    def on_before_batch_transfer(self, batch, dataloader_idx):
-        batch.pop("skipped", None)
-        return batch
+        return StatefulDataLoader(self.examples[:2], batch_size=2, collate_fn=self.collate)
 
 
 @pytest.fixture(scope="session")

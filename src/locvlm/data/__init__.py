@@ -1,17 +1,20 @@
 """Data: readers, shards, mixing, and the LightningDataModule that streams them."""
 
 from locvlm.data.collate import Batch, collate
-from locvlm.data.mixture import Mixture
+from locvlm.data.loader import BatchSampler, Loader
+from locvlm.data.mixture import Draw, Mixture
 from locvlm.data.module import LocVLMDataModule
 from locvlm.data.patches import PatchBatch, PatchDataModule
 from locvlm.data.quarantine import Quarantine
 from locvlm.data.shards import Shards, write_shards
-from locvlm.data.stream import EpochSampler, Examples, Source
+from locvlm.data.stream import Examples, Source
 
 __all__ = [
     "Batch",
-    "EpochSampler",
+    "BatchSampler",
+    "Draw",
     "Examples",
+    "Loader",
     "LocVLMDataModule",
     "Mixture",
     "PatchBatch",

@@ -1,14 +1,13 @@
 """Examples to batches: padded on the right, images one after the other."""
 
 from collections.abc import Sequence
-from typing import NotRequired, TypedDict
+from typing import TypedDict
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from locvlm.data.stream import Loaded
-from locvlm.processor import IGNORE_INDEX
+from locvlm.processor import IGNORE_INDEX, Example
 
 
 class Batch(TypedDict):
@@ -19,7 +18,6 @@ class Batch(TypedDict):
     labels:         (B, T) int64; IGNORE_INDEX where nothing is learned
     loss_weights:   (B, T) float32; what each label weighs in the loss
     pixel_values:   (N, 3, S, S) float32; images in the order of their placeholders
-    skipped:        why samples were skipped on the way to this batch; gone before the model
     """
 
     input_ids: Tensor
@@ -27,12 +25,10 @@ class Batch(TypedDict):
     labels: Tensor
     loss_weights: Tensor
     pixel_values: Tensor
-    skipped: NotRequired[list[str]]
 
 
-def collate(loaded: Sequence[Loaded], pad_id: int) -> Batch:
+def collate(examples: Sequence[Example], pad_id: int) -> Batch:
     """One batch of at least one example; `pad_id` is written where a sequence has ended."""
-    examples = [one["example"] for one in loaded]
     lengths = torch.tensor([len(example["input_ids"]) for example in examples])
 
     def pad(name: str, value: float) -> Tensor:
@@ -45,5 +41,4 @@ def collate(loaded: Sequence[Loaded], pad_id: int) -> Batch:
         labels=pad("labels", IGNORE_INDEX),
         loss_weights=pad("loss_weights", 0.0),
         pixel_values=torch.cat([example["pixel_values"] for example in examples]),
-        skipped=[reason for one in loaded for reason in one["skipped"]],
     )

@@ -1,19 +1,22 @@
-"""Which sample comes when: several sources mixed by weight, as a pure function of seed and epoch."""
+"""Which sample comes when: sources mixed by weight, as a pure function of seed and epoch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from locvlm.errors import ConfigError
 
+Integers = NDArray[np.int64]
+
 
 class Draw(NamedTuple):
-    """One draw: sample `index` of source `source`, on its pass number `turn` over that source."""
+    """One draw: sample number `sample` of source `source`, on pass number `turn` over it."""
 
     source: int
-    index: int
+    sample: int
     turn: int
 
 
@@ -27,60 +30,102 @@ class Mixture:
     the order depends on neither workers nor ranks.
 
     Args:
-        lengths: samples of each source.
-        weights: share of each source, in any unit; None mixes in proportion to the lengths.
+        shards: for each source, the number of samples in each of its shards.
+        weights: share of each source, in any unit; None mixes in proportion to the samples, so
+            that an epoch holds each sample once.
         epoch_length: samples per epoch; None takes as many as all sources hold.
         seed: of the order.
+        window: shards of a source that are read, and shuffled together, at a time.
 
     Raises:
-        ConfigError: weights do not match the sources, or there is nothing to draw from.
+        ConfigError: weights do not match the sources, or a source has no place in an epoch.
     """
 
-    lengths: Sequence[int]
+    shards: Sequence[Sequence[int]]
     weights: Sequence[float] | None = None
     epoch_length: int | None = None
     seed: int = 0
+    window: int = 16
 
     def __post_init__(self) -> None:
-        weights = self.lengths if self.weights is None else self.weights
-        if len(weights) != len(self.lengths) or any(weight < 0 for weight in weights):
+        weights = self._weights()
+        if len(weights) != len(self.shards) or any(weight < 0 for weight in weights):
             raise ConfigError(
-                f"{len(self.lengths)} sources need as many weights of at least 0, "
+                f"{len(self.shards)} sources need as many weights of at least 0, "
                 f"got {list(weights)}",
-                where="data.sources",
+                where="data.train",
             )
-        drawn = (weight for weight, n in zip(weights, self.lengths, strict=True) if n > 0)
-        if not any(drawn):
-            raise ConfigError("there is nothing to draw samples from", where="data.sources")
+        if not (sum(weights) > 0 and len(self) > 0):
+            raise ConfigError("there is nothing to draw samples from", where="data.train")
+        for weight, count, length in zip(weights, self.counts(), self.lengths, strict=True):
+            if weight > 0 and not (count and length):
+                raise ConfigError(
+                    f"a source of {length} samples with weight {weight:g} has no place in an "
+                    f"epoch of {len(self)}",
+                    where="data.train",
+                    fix="raise its weight or data.epoch_length, or leave it out",
+                )
 
     def __len__(self) -> int:
         """Samples per epoch."""
         return sum(self.lengths) if self.epoch_length is None else self.epoch_length
 
-    def counts(self) -> list[int]:
-        """Samples that an epoch takes of each source; they add up to the epoch's length."""
-        weights = np.array(self.lengths if self.weights is None else self.weights, dtype=float)
-        weights[np.array(self.lengths) == 0] = 0
-        edges = np.rint(np.cumsum(weights) / weights.sum() * len(self)).astype(int)
-        return [int(n) for n in np.diff(edges, prepend=0)]
+    @property
+    def lengths(self) -> list[int]:
+        """Samples of each source."""
+        return [sum(lengths) for lengths in self.shards]
 
-    def epoch(self, number: int) -> list[Draw]:
-        """All draws of epoch `number`, in order."""
-        draws = [
-            draw
-            for source, count in enumerate(self.counts())
-            for draw in self._run(source, number * count, count)
-        ]
-        order = np.random.default_rng([self.seed, number]).permutation(len(draws))
-        return [draws[position] for position in order]
+    def counts(self, length: int | None = None) -> list[int]:
+        """Samples that an epoch of `length` takes of each source; they add up to it."""
+        shares = np.cumsum(self._weights()) / sum(self._weights())
+        edges = np.rint(shares * (len(self) if length is None else length)).astype(int)
+        return [int(count) for count in np.diff(edges, prepend=0)]
 
-    def _run(self, source: int, start: int, count: int) -> list[Draw]:
-        """Draws `start` to `start + count` of the endless run through one source."""
-        draws: list[Draw] = []
-        length = self.lengths[source]
-        while len(draws) < count:
-            turn, offset = divmod(start + len(draws), length)
-            order = np.random.default_rng([self.seed, source + 1, turn, length]).permutation(length)
-            taken = order[offset : offset + count - len(draws)]
-            draws += [Draw(source, int(index), turn) for index in taken]
+    def epoch(self, number: int, multiple_of: int = 1) -> Integers:
+        """All draws of epoch `number`, in order.
+
+        Args:
+            number: from 0.
+            multiple_of: ranks, which must all get as many: the epoch takes up to
+                `multiple_of` - 1 samples more where it does not divide, and the next one goes on
+                after them.
+
+        Returns:
+            (L, 3): the values of a `Draw` in each row.
+        """
+        counts = self.counts(-(-len(self) // multiple_of) * multiple_of)
+        rng = np.random.default_rng([self.seed, 0, number])
+        sources = rng.permutation(np.repeat(np.arange(len(counts)), counts))
+        draws = np.empty((len(sources), 3), dtype=np.int64)
+        draws[:, 0] = sources
+        for source, count in enumerate(counts):
+            # Not shuffled again: a source's own order keeps to a few shards at a time.
+            draws[sources == source, 1:] = self._run(source, number * count, count)
         return draws
+
+    def _weights(self) -> Sequence[float]:
+        return self.lengths if self.weights is None else self.weights
+
+    def _run(self, source: int, start: int, count: int) -> Integers:
+        """(sample, turn) of draws `start` to `start + count` of the endless run through a source."""
+        parts = [np.empty((0, 2), dtype=np.int64)]
+        while count > 0:
+            turn, offset = divmod(start, self.lengths[source])
+            samples = self._pass(source, turn)[offset : offset + count]
+            parts.append(np.stack([samples, np.full_like(samples, turn)], axis=1))
+            start, count = start + len(samples), count - len(samples)
+        return np.concatenate(parts)
+
+    def _pass(self, source: int, turn: int) -> Integers:
+        """An order of all samples of a source: its shards permuted, samples within windows."""
+        rng = np.random.default_rng([self.seed, source + 1, turn])
+        lengths = np.asarray(self.shards[source])
+        starts = np.cumsum(lengths) - lengths
+        shards = rng.permutation(len(lengths))
+        windows = [
+            rng.permutation(
+                np.concatenate([starts[shard] + np.arange(lengths[shard]) for shard in group])
+            )
+            for group in np.split(shards, range(self.window, len(shards), self.window))
+        ]
+        return np.concatenate(windows)

@@ -6,15 +6,16 @@ from functools import partial
 from typing import Any
 
 from lightning import LightningDataModule
-from torchdata.stateful_dataloader import StatefulDataLoader
 
 from locvlm.chat import ChatFormat
-from locvlm.data.collate import Batch, collate
-from locvlm.data.stream import EpochSampler, Examples, Source
-from locvlm.errors import ConfigError, DataError
-from locvlm.processor import Processor
+from locvlm.data.collate import collate
+from locvlm.data.loader import BatchSampler, Loader
+from locvlm.data.quarantine import BadSamples
+from locvlm.data.stream import Examples, Source
+from locvlm.errors import ConfigError
+from locvlm.processor import Example, Processor
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class LocVLMDataModule(LightningDataModule):
@@ -31,7 +32,7 @@ class LocVLMDataModule(LightningDataModule):
         epoch_length: examples per epoch; None takes as many as the sources hold.
         val_length: examples of a validation run; None takes as many as the sources hold.
         num_workers: processes that decode and tokenize; 0 works in the training process.
-        max_bad_samples: bad samples that are skipped, in all, before the run stops.
+        max_bad_samples: bad samples that are skipped before the run stops; each counts once.
         chat: another chat format than the processor's, such as `plain` for stage 1.
         seed: of order, objectives and prompts.
 
@@ -61,8 +62,7 @@ class LocVLMDataModule(LightningDataModule):
         }
         self.lengths = {"train": epoch_length, "val": val_length}
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
-        self.max_bad_samples = max_bad_samples
-        self.n_bad_samples = 0
+        self.bad_samples = BadSamples(max_bad_samples)
         if not any(source.is_drawn for source in self.sources["train"]):
             raise ConfigError(
                 "no source of training data has anything to learn",
@@ -70,31 +70,17 @@ class LocVLMDataModule(LightningDataModule):
                 fix="give a conversation source a weight, or choose objectives other than none",
             )
 
-    def train_dataloader(self) -> StatefulDataLoader:
+    def train_dataloader(self) -> Loader:
         return self._loader("train")
 
-    def val_dataloader(self) -> StatefulDataLoader | list[StatefulDataLoader]:
+    def val_dataloader(self) -> Loader | list[Loader]:
         has_any = any(source.is_drawn for source in self.sources["val"])
         return self._loader("val") if has_any else []
 
-    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Counts skipped samples, in the main process, and stops past the limit.
-
-        Raises:
-            DataError: more than `max_bad_samples` were bad.
-        """
-        reasons = batch.pop("skipped", [])
-        if reasons and not self.n_bad_samples:
-            log.warning("skipped a bad sample (further ones are only counted): %s", reasons[0])
-        self.n_bad_samples += len(reasons)
-        if self.n_bad_samples > self.max_bad_samples:
-            raise DataError(
-                f"{self.n_bad_samples} bad samples, {self.max_bad_samples} allowed; the last one: "
-                f"{reasons[-1]}",
-                where="data.max_bad_samples",
-                fix="prepare the data again, or raise data.max_bad_samples",
-            )
-        return batch
+    def teardown(self, stage: str) -> None:
+        """Says how many samples were skipped."""
+        if len(self.bad_samples) > 1:
+            logger.warning("skipped %d bad samples", len(self.bad_samples))
 
     def examples(self, split: str) -> Examples:
         """The examples of `train` or `val` by draw."""
@@ -105,27 +91,24 @@ class LocVLMDataModule(LightningDataModule):
             seed=self.seed,
         )
 
-    def collate(self) -> Callable[[Sequence[Any]], Any]:
+    def collate(self) -> Callable[[Sequence[Example]], Any]:
         """Examples to a batch."""
         return partial(collate, pad_id=self.processor.pad_id)
 
-    def _loader(self, split: str) -> StatefulDataLoader:
+    def _loader(self, split: str) -> Loader:
         examples = self.examples(split)
-        rank, world_size = self._place()
-        sampler = EpochSampler(examples.mixture, rank, world_size, fixed=split == "val")
-        options: dict[str, Any] = {}
-        if self.num_workers:
-            options = {"persistent_workers": split == "train", "prefetch_factor": 4}
-        return StatefulDataLoader(
-            examples,
-            batch_size=self.batch_size,
-            sampler=sampler,
-            num_workers=self.num_workers,
-            collate_fn=self.collate(),
-            **options,
+        trainer = self.trainer
+        sampler = BatchSampler(
+            examples.mixture,
+            self.batch_size,
+            rank=0 if trainer is None else trainer.global_rank,
+            world_size=1 if trainer is None else trainer.world_size,
+            fixed=split == "val",
         )
-
-    def _place(self) -> tuple[int, int]:
-        if self.trainer is None:
-            return 0, 1
-        return self.trainer.global_rank, self.trainer.world_size
+        return Loader(
+            examples,
+            sampler,
+            self.collate(),
+            bad_samples=self.bad_samples,
+            num_workers=self.num_workers,
+        )

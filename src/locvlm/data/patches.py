@@ -10,7 +10,7 @@ from torch import Tensor
 from locvlm.data.mixture import Draw
 from locvlm.data.module import LocVLMDataModule
 from locvlm.data.stream import Examples, Source
-from locvlm.errors import ConfigError
+from locvlm.errors import ConfigError, DataError
 from locvlm.patches import patch_labels
 from locvlm.processor import Processor
 from locvlm.types import Box, Instance
@@ -21,12 +21,10 @@ class PatchBatch(TypedDict):
 
     pixel_values: (B, 3, S, S) float32
     labels:       (B, G, P) int64; 0 is background, n the n-th word of the group
-    skipped:      why samples were skipped on the way to this batch
     """
 
     pixel_values: Tensor
     labels: Tensor
-    skipped: list[str]
 
 
 class PatchDataModule(LocVLMDataModule):
@@ -81,8 +79,10 @@ class PatchExamples(Examples):
     def _example(self, draw: Draw) -> Any:
         sample, _ = self.sample(draw)
         processor = self.processor
+        if sample.size is None:
+            raise DataError("a sample without an image shows no patches", where=sample.source)
         side = processor.image_size
-        geometry = processor.geometry(*(sample.size or (side, side)))
+        geometry = processor.geometry(*sample.size)
         boxes = [
             Box(*(value * side for value in geometry.to_frame(instance.box)))
             for instance in sample.instances
@@ -108,9 +108,8 @@ def _word(instance: Instance, group: Sequence[str]) -> int:
     return next((n for n, word in enumerate(group, start=1) if f" {word} " in text), 0)
 
 
-def _stack(loaded: Sequence[Any]) -> PatchBatch:
+def _stack(examples: Sequence[Any]) -> PatchBatch:
     return PatchBatch(
-        pixel_values=torch.stack([one["example"]["pixel_values"] for one in loaded]),
-        labels=torch.stack([one["example"]["labels"] for one in loaded]),
-        skipped=[reason for one in loaded for reason in one["skipped"]],
+        pixel_values=torch.stack([example["pixel_values"] for example in examples]),
+        labels=torch.stack([example["labels"] for example in examples]),
     )

@@ -1,12 +1,21 @@
 """Bad records are set aside with their reason, and the work goes on."""
 
 import json
-from collections import Counter
+import logging
+import os
+import warnings
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from locvlm.errors import LocVLMError
+from locvlm.errors import DataError, LocVLMError
+from locvlm.images import decode_image
 from locvlm.io import write_text
+from locvlm.types import Sample
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -37,5 +46,85 @@ class Quarantine:
 
     def write(self, path: Path) -> None:
         """One JSON object a line: key, reason, where, fix."""
-        lines = (json.dumps(record, ensure_ascii=False) for record in self.records)
+        lines = (json.dumps(record) for record in self.records)
         write_text(path, "".join(f"{line}\n" for line in lines))
+
+
+class BadSamples:
+    """Counts the bad samples of a training run, each once, and stops it past a limit.
+
+    The first one is logged; further ones are only counted.
+
+    Args:
+        limit: how many are skipped before the run stops.
+    """
+
+    def __init__(self, limit: int):
+        self.limit = limit
+        self._reasons: dict[str, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._reasons)
+
+    def add(self, reasons: Iterable[str]) -> None:
+        """Counts bad samples by their reasons, which name them.
+
+        Raises:
+            DataError: there are more than `limit` by now.
+        """
+        for reason in reasons:
+            if not self._reasons:
+                logger.warning("skips a bad sample; further ones are only counted: %s", reason)
+            self._reasons[reason] = None
+            if len(self) > self.limit:
+                raise DataError(
+                    f"{len(self)} bad samples, {self.limit} allowed; the last one: {reason}",
+                    where="data.max_bad_samples",
+                    fix="prepare the data again, or raise data.max_bad_samples",
+                )
+
+
+def readable(
+    samples: Iterable[Sample], quarantine: Quarantine, n_threads: int | None = None
+) -> Iterator[Sample]:
+    """The samples whose image can be decoded, in their order; the others go into `quarantine`.
+
+    Args:
+        samples: read a little ahead.
+        quarantine: where the others go.
+        n_threads: decode at once; None takes one for each core. Pillow decodes outside Python's
+            lock, so threads keep all cores busy.
+    """
+    n_threads = n_threads or os.cpu_count() or 1
+    waiting: deque[tuple[Sample, Future[LocVLMError | None]]] = deque()
+
+    def finished() -> Iterator[Sample]:
+        sample, future = waiting.popleft()
+        if (error := future.result()) is None:
+            yield sample
+        else:
+            quarantine.add(sample.key, error)
+
+    # Decoding changes warning filters for its time; threads would not change them back in order.
+    with warnings.catch_warnings(), ThreadPoolExecutor(n_threads) as pool:
+        for sample in samples:
+            waiting.append((sample, pool.submit(_image_error, sample)))
+            if len(waiting) > 4 * n_threads:
+                yield from finished()
+        while waiting:
+            yield from finished()
+
+
+def _image_error(sample: Sample) -> LocVLMError | None:
+    if sample.image is None:
+        return None
+    try:
+        height, width = decode_image(sample.image, sample.source).shape[1:]
+    except DataError as error:
+        return error
+    if (width, height) != sample.size:
+        return DataError(
+            f"image size differs: {width} x {height} decoded, {sample.size} stated",
+            where=sample.source,
+        )
+    return None

@@ -1,47 +1,39 @@
 """WebDataset shards of samples: written once, read at any position.
 
-A shard is a tar of `{key}.jpg` (or png, webp) and `{key}.json`, as webdataset reads it too. Beside
-it lies an index of the members' offsets, so that a loader can read samples in any order and go on
-after a stop where it was, without reading what it has seen.
+A shard is a plain tar of `{key}.jpg` (or png, webp) and `{key}.json`, as webdataset reads it too.
+Beside it lies an index of its members' offsets, sizes and checksums, so that a loader can read
+samples in any order, and go on after a stop where it was without reading what it has seen.
 """
 
-import io
 import json
 import os
 import tarfile
+import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from webdataset.writer import TarWriter
 
 from locvlm.data.quarantine import Quarantine
-from locvlm.errors import DataError
-from locvlm.io import atomic_folder, read_json, safe_member, sha256, write_json
-from locvlm.types import Box, Instance, Message, Part, Point, Sample
+from locvlm.data.records import from_record, to_record
+from locvlm.errors import DataError, LocVLMError
+from locvlm.io import atomic_folder, read_json, sha256, write_json, write_text
+from locvlm.types import Sample
 
 MANIFEST = "manifest.json"
 QUARANTINE = "quarantine.jsonl"
 FORMAT = "locvlm shards"
-_IMAGES = {b"\xff\xd8": "jpg", b"\x89P": "png", b"RI": "webp"}
-_MAX_JSON = 16_000_000
-
-
-class Member(NamedTuple):
-    """Where a file stands in a tar: its first byte and its length."""
-
-    offset: int
-    size: int
-
-
-class Entry(NamedTuple):
-    """One sample of a shard: its key, JSON member and, unless text-only, image member."""
-
-    key: str
-    json: Member
-    image: Member | None
+VERSION = 1
+_EXTENSIONS = {b"\xff\xd8": "jpg", b"\x89P": "png", b"RI": "webp"}
+_MAX_RECORD = 16_000_000  # bytes
+_FAR = 1 << 60  # no offset is larger; sums of two stay below 64 bits
+_COLUMNS = 6  # offset, size and crc32 of the record, then of the image (size 0: there is none)
+_AGAIN = "prepare this shard again, or allow bad samples with data.max_bad_samples=10"
 
 
 def write_shards(
@@ -53,6 +45,8 @@ def write_shards(
     about: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Writes samples as shards into `folder`, whole or not at all.
+
+    The same samples give the same bytes.
 
     Args:
         samples: read while writing; memory does not grow with their number.
@@ -68,28 +62,33 @@ def write_shards(
         DataError: there is no sample at all.
     """
     counts: Counter[str] = Counter()
-    shards: list[dict[str, Any]] = []
+    kinds: Counter[str] = Counter()
     categories: Counter[str] = Counter()
+
+    def counted(group: Iterable[Sample]) -> Iterator[Sample]:
+        for sample in group:
+            counts.update(_counts(sample))
+            kinds.update([_kind(sample)])
+            categories.update(instance.category for instance in sample.instances)
+            yield sample
+
     with atomic_folder(folder, MANIFEST) as temporary:
-        for batch in _batches(samples, per_shard):
-            name = f"{len(shards):06d}.tar"
-            _write_tar(temporary / name, batch)
-            checksum = sha256(temporary / name)
-            shards.append({"file": name, "samples": len(batch), "sha256": checksum})
-            for sample in batch:
-                counts.update(_counted(sample))
-                categories.update(instance.category for instance in sample.instances)
-        quarantine.write(temporary / QUARANTINE)
+        shards = [
+            _write_shard(temporary / f"{number:06d}.tar", counted(group))
+            for number, group in enumerate(_groups(samples, per_shard))
+        ]
         if not shards:
             raise DataError(
                 f"no usable sample; {len(quarantine)} records were set aside: {quarantine.reasons}",
                 where=str(folder),
             )
+        quarantine.write(temporary / QUARANTINE)
         manifest = {
             "format": FORMAT,
-            "version": 1,
-            "counts": dict(sorted(counts.items())),
-            "categories": dict(sorted(categories.items())),
+            "version": VERSION,
+            "counts": dict(counts),
+            "kinds": dict(kinds),
+            "categories": dict(categories),
             "quarantined": {"records": len(quarantine), "reasons": quarantine.reasons},
             "shards": shards,
             **(about or {}),
@@ -102,194 +101,195 @@ class Shards:
     """Samples of a shard folder by position; each read touches its own bytes only.
 
     Args:
-        folder: with tars written by `write_shards`, or by anything else in WebDataset's form.
+        folder: written by `write_shards`.
+
+    Attributes:
+        readable: (M,) the positions of all samples but those in shards that are missing or cut
+            short.
+        lengths: how many of them each shard holds.
 
     Raises:
-        DataError: the folder holds no shards.
+        DataError: the folder holds no shards, or its manifest or an index is damaged.
     """
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
-        files = sorted(self.folder.glob("*.tar"))
-        if not files:
-            raise DataError(
-                "no shards (*.tar) here",
-                where=str(self.folder),
-                fix="make them with python -m locvlm.prepare output=FOLDER ...",
-            )
-        self._places = [(file, entry) for file in files for entry in _index(file)]
-        self._open: tuple[Path, io.BufferedReader] | None = None
-        self._pid = os.getpid()
+        self._files = [self.folder / name for name in _shard_names(self.folder)]
+        indices = [_read_index(file) for file in self._files]
+        self._index = np.concatenate(indices)
+        self._starts = np.cumsum([0, *(len(index) for index in indices)])
+        whole = [
+            _ends(index) <= _size(file) for index, file in zip(indices, self._files, strict=True)
+        ]
+        self.lengths = [int(flags.sum()) for flags in whole]
+        self.readable = np.flatnonzero(np.concatenate(whole))
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._index)
+
+    def unreadable(self) -> list[str]:
+        """Names each sample that is not `readable`, with the reason."""
+        lost = np.setdiff1d(np.arange(len(self)), self.readable)
+        return [f"sample is cut off: {self._where(position)}" for position in lost.tolist()]
 
     def __getitem__(self, position: int) -> Sample:
         """The sample at `position`, 0 to len - 1.
 
         Raises:
-            DataError: its members are cut short or damaged; names shard and member.
+            DataError: it is cut short or damaged; names the shard and the sample.
         """
-        file, entry = self._places[position]
-        where = f"{file}, sample {entry.key!r}"
-        record = _parse(self._bytes(file, entry.json, where), where)
-        image = self._bytes(file, entry.image, where) if entry.image else None
+        where = self._where(position)
+        file = self._files[self._shard(position)]
+        record, image = self._read(file, self._index[position].tolist(), where)
+        return from_record(_parse(record, where), image, where)
+
+    def _shard(self, position: int) -> int:
+        return int(np.searchsorted(self._starts, position, side="right")) - 1
+
+    def _where(self, position: int) -> str:
+        shard = self._shard(position)
+        file = self._files[shard]
+        return f"{file}, sample {_key(file, position - int(self._starts[shard]))}"
+
+    @staticmethod
+    def _read(file: Path, row: list[int], where: str) -> tuple[bytes, bytes | None]:
         try:
-            return _from_record(entry.key, record, image, where)
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"sample record is malformed: {error!r}", where=where) from None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": None}
-
-    def _bytes(self, file: Path, member: Member, where: str) -> bytes:
-        # A forked worker must not share its parent's file position.
-        if self._open is None or self._open[0] != file or self._pid != os.getpid():
-            try:
-                self._open, self._pid = (file, file.open("rb")), os.getpid()
-            except OSError as error:
-                raise DataError(f"shard cannot be opened: {error}", where=str(file)) from None
-        handle = self._open[1]
-        handle.seek(member.offset)
-        data = handle.read(member.size)
-        if len(data) < member.size:
+            with file.open("rb", buffering=0) as stream:
+                end = stream.seek(0, os.SEEK_END)
+                members = []
+                for offset, size, checksum in (row[:3], row[3:]):
+                    _check_size(min(size, end - offset), size, where)
+                    stream.seek(offset)
+                    data = stream.read(size)
+                    if zlib.crc32(data) != checksum:
+                        raise DataError(
+                            "sample is damaged: its checksum differs", where=where, fix=_AGAIN
+                        )
+                    members.append(data)
+        except OSError as error:
             raise DataError(
-                f"sample is cut short: {len(data):,} of {member.size:,} bytes",
-                where=where,
-                fix="prepare this shard again, or allow bad samples with data.max_bad_samples=10",
-            )
-        return data
+                f"shard cannot be read: {error.strerror or error}", where=where, fix=_AGAIN
+            ) from None
+        return members[0], members[1] or None
 
 
-def _batches(samples: Iterable[Sample], size: int) -> Iterable[list[Sample]]:
-    batch: list[Sample] = []
-    for sample in samples:
-        batch.append(sample)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+def _groups(samples: Iterable[Sample], size: int) -> Iterator[Iterator[Sample]]:
+    """Runs of `size` samples, each to be used up before the next."""
+    rest = iter(samples)
+    for first in rest:
+        yield chain([first], islice(rest, size - 1))
 
 
-def _write_tar(path: Path, samples: Sequence[Sample]) -> None:
-    with path.open("wb") as stream:
+def _write_shard(path: Path, samples: Iterable[Sample]) -> dict[str, Any]:
+    """Writes a tar and its index; returns the manifest's line about it."""
+    checksums: list[list[int]] = []
+    try:
         # An open file, because webdataset's own opening of paths would run `pipe:` commands.
-        writer = TarWriter(stream, mtime=0)
-        for n, sample in enumerate(samples):
-            record = json.dumps(_to_record(sample), ensure_ascii=False).encode()
-            members = {"__key__": f"{n:06d}", "json": record}
-            if sample.image is not None:
-                members[_IMAGES.get(sample.image[:2], "img")] = sample.image
-            writer.write(members)
-        writer.close()
-    write_json(path.with_suffix(".index.json"), _scan(path))
+        with path.open("wb") as stream, TarWriter(stream, mtime=0) as writer:
+            for sample in samples:
+                record = json.dumps(to_record(sample), ensure_ascii=False, allow_nan=False)
+                # A lone surrogate (from "\ud800" in someone's JSON) has no UTF-8.
+                data = record.encode("utf-8", "backslashreplace")
+                members: dict[str, Any] = {"__key__": _key(path, len(checksums)), "json": data}
+                image = sample.image or b""
+                if image:
+                    members[_EXTENSIONS.get(image[:2], "img")] = image
+                writer.write(members)
+                checksums.append([zlib.crc32(data), zlib.crc32(image)])
+    except OSError as error:
+        raise LocVLMError(
+            f"cannot write this: {error.strerror or error}", where=str(path)
+        ) from None
+    places = _places(path)
+    rows = [
+        [*places[n, "json"], checksum[0], *places.get((n, "image"), (0, 0)), checksum[1]]
+        for n, checksum in enumerate(checksums)
+    ]
+    lines = ",\n".join(json.dumps(row) for row in rows)
+    write_text(_index_path(path), f"[\n{lines}\n]\n")
+    return {"file": path.name, "samples": len(rows), "sha256": sha256(path)}
 
 
-def _index(file: Path) -> list[Entry]:
-    stored = file.with_suffix(".index.json")
+def _places(path: Path) -> dict[tuple[int, str], tuple[int, int]]:
+    """(offset, size) of each member of a tar that was just written, by sample number and kind."""
+    found: dict[tuple[int, str], tuple[int, int]] = {}
+    with tarfile.open(path) as tar:
+        for info in tar:
+            key, _, extension = info.name.partition(".")
+            kind = "json" if extension == "json" else "image"
+            found[int(key.rpartition("-")[2]), kind] = (info.offset_data, info.size)
+    return found
+
+
+def _key(shard: Path, number: int) -> str:
+    """The name of a sample's members: safe whatever the sample's own key is, unique in the set."""
+    return f"{shard.stem}-{number:06d}"
+
+
+def _index_path(shard: Path) -> Path:
+    return shard.with_suffix(".index.json")
+
+
+def _shard_names(folder: Path) -> list[str]:
+    if not (folder / MANIFEST).is_file():
+        raise DataError(
+            f"no shards here: there is no {MANIFEST}",
+            where=str(folder),
+            fix="make them with python -m locvlm.prepare output=FOLDER ...",
+        )
+    manifest = read_json(folder / MANIFEST)
     try:
-        rows = read_json(stored) if stored.is_file() else _scan(file)
-        return [
-            Entry(str(key), Member(*record), Member(*image) if image else None)
-            for key, record, image in rows
-        ]
-    except (TypeError, ValueError) as error:
-        raise DataError(f"shard index is malformed: {error}", where=str(stored)) from None
+        if (manifest["format"], manifest["version"]) != (FORMAT, VERSION):
+            raise DataError(
+                f"not {FORMAT} of version {VERSION}",
+                where=str(folder / MANIFEST),
+                fix="prepare this data again",
+            )
+        names = [Path(shard["file"]).name for shard in manifest["shards"]]
+    except (LookupError, TypeError) as error:
+        raise DataError(f"manifest is malformed: {error!r}", where=str(folder / MANIFEST)) from None
+    if not names:
+        raise DataError("manifest without shards", where=str(folder / MANIFEST))
+    return names
 
 
-def _scan(file: Path) -> list[list[Any]]:
-    """Rows [key, json member, image member or None]; a tar cut short gives what it still holds."""
-    groups: dict[str, dict[str, Member]] = {}
+def _read_index(shard: Path) -> NDArray[np.int64]:
+    path = _index_path(shard)
     try:
-        with tarfile.open(file) as tar:
-            for info in tar:
-                stem, _, kind = info.name.partition(".")
-                if info.isfile() and safe_member(info.name) and kind:
-                    groups.setdefault(stem, {})[kind] = Member(info.offset_data, info.size)
-    except tarfile.TarError as error:
-        if not groups:
-            raise DataError(f"not a tar: {error}", where=str(file)) from None
-    rows = []
-    for stem, members in groups.items():
-        if "json" in members:
-            image = next((members[kind] for kind in (*_KINDS, "img") if kind in members), None)
-            rows.append([stem, members["json"], image])
-    return rows
+        index = np.array(read_json(path), dtype=np.int64)
+    except (OverflowError, TypeError, ValueError) as error:
+        raise DataError(f"shard index is malformed: {error}", where=str(path)) from None
+    if index.ndim != 2 or index.shape[1] != _COLUMNS or (index < 0).any() or (index > _FAR).any():
+        raise DataError("shard index is malformed", where=str(path), fix="prepare this data again")
+    return index
 
 
-_KINDS = (*_IMAGES.values(), "jpeg")
+def _ends(index: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Bytes that a tar must have for each of its samples to be whole."""
+    return np.maximum(index[:, 0] + index[:, 1], index[:, 3] + index[:, 4])
 
 
-def _parse(data: bytes, where: str) -> dict[str, Any]:
-    if len(data) > _MAX_JSON:
-        raise DataError(f"sample record of {len(data):,} bytes is too large", where=where)
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.is_file() else 0
+
+
+def _check_size(available: int, size: int, where: str) -> None:
+    if available < size:
+        raise DataError(
+            f"sample is cut short: {max(0, available):,} of {size:,} bytes", where=where, fix=_AGAIN
+        )
+
+
+def _parse(data: bytes, where: str) -> Any:
+    if len(data) > _MAX_RECORD:
+        raise DataError(f"sample record is too large: {len(data):,} bytes", where=where)
     try:
-        record = json.loads(data)
+        return json.loads(data)
     except (ValueError, RecursionError) as error:
         raise DataError(f"sample record is not JSON: {error}", where=where) from None
-    if not isinstance(record, dict):
-        raise DataError("sample record is no JSON object", where=where)
-    return record
 
 
-def _to_record(sample: Sample) -> dict[str, Any]:
-    return {
-        "key": sample.key,
-        "source": sample.source,
-        "size": sample.size,
-        "instances": [
-            {
-                "category": one.category,
-                "box": one.box,
-                "description": one.description,
-                "crowd": one.crowd,
-            }
-            for one in sample.instances
-        ],
-        "absent": sample.absent,
-        "messages": [
-            {"role": message.role, "parts": [_to_json(part) for part in message.parts]}
-            for message in sample.messages
-        ],
-        "extra": dict(sample.extra),
-    }
-
-
-def _from_record(key: str, record: dict[str, Any], image: bytes | None, where: str) -> Sample:
-    size = record.get("size")
-    instances = (
-        Instance(one["category"], Box(*one["box"]), one.get("description"), bool(one.get("crowd")))
-        for one in record.get("instances", ())
-    )
-    messages = (
-        Message(one["role"], tuple(_from_json(part) for part in one["parts"]))
-        for one in record.get("messages", ())
-    )
-    sample = Sample(
-        key=str(record.get("key", key)),
-        source=where,
-        image=image,
-        size=(int(size[0]), int(size[1])) if size else None,
-        instances=tuple(instances),
-        absent=tuple(record.get("absent", ())),
-        messages=tuple(messages),
-        extra=record.get("extra", {}),
-    )
-    return replace(sample, source=f"{where} ({record['source']})" if "source" in record else where)
-
-
-def _to_json(part: Part) -> Any:
-    return part if isinstance(part, str) else list(part)
-
-
-def _from_json(part: Any) -> Part:
-    if isinstance(part, str):
-        return part
-    return Box(*part) if len(part) == 4 else Point(*part)
-
-
-def _counted(sample: Sample) -> dict[str, int]:
+def _counts(sample: Sample) -> dict[str, int]:
     return {
         "samples": 1,
         "images": int(sample.image is not None),
@@ -297,3 +297,10 @@ def _counted(sample: Sample) -> dict[str, int]:
         "absent": len(sample.absent),
         "turns": sum(message.role == "assistant" for message in sample.messages),
     }
+
+
+def _kind(sample: Sample) -> str:
+    if not sample.messages:
+        return "annotated image"
+    kind = sample.extra.get("kind") or sample.extra.get("type")
+    return kind or ("conversation" if sample.image is not None else "text-only conversation")

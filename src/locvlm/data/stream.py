@@ -1,4 +1,4 @@
-"""Examples from shards: the order, the objective and the encoding of each sample.
+"""Examples from shards: the objective and the encoding of each sample.
 
 Every example is a pure function of (seed, pass, sample): workers and ranks only share the work.
 """
@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from random import Random
 from typing import Protocol, TypedDict
 
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from locvlm.data.mixture import Draw, Mixture
 from locvlm.data.shards import Shards
-from locvlm.errors import DataError
+from locvlm.errors import ConfigError, DataError
 from locvlm.processor import Example, Processor
 from locvlm.types import Message, Sample
+
+ATTEMPTS = 100
 
 
 class Objective(Protocol):
@@ -30,26 +32,31 @@ class Source:
     """One data set of a mixture.
 
     Args:
-        shards: folder of prepared shards.
+        shards: folder of prepared shards; None leaves the data set out.
         objective: makes conversations from annotations, afresh on each pass; None where the
             shards hold finished conversations.
-        weight: share of the mixture, in the unit of the other sources' weights.
+        weight: share of the mixture, in the unit of the other sources' weights; None in all of
+            them mixes in proportion to their samples, so that an epoch holds each sample once.
     """
 
-    shards: str
+    shards: str | None
     objective: Objective | None = None
-    weight: float = 1.0
+    weight: float | None = None
 
     @property
     def is_drawn(self) -> bool:
-        """Whether it takes part: it has a share, and its objective something to ask."""
-        return self.weight > 0 and (self.objective is None or len(self.objective) > 0)
+        """Whether it takes part: it has samples, a share, and something to ask about them."""
+        asks = self.objective is None or len(self.objective) > 0
+        return self.shards is not None and self.weight != 0 and asks
 
 
 class Loaded(TypedDict):
-    """An example, and why samples that should have stood in its place were skipped."""
+    """An example, and why samples that should have stood in its place were skipped.
 
-    example: Example
+    There is no example where `ATTEMPTS` samples in a row could not be used.
+    """
+
+    example: Example | None
     skipped: list[str]
 
 
@@ -61,6 +68,15 @@ class Examples(Dataset[Loaded]):
         processor: encodes samples.
         epoch_length: examples per epoch; None takes as many as the sources hold.
         seed: of order, objectives and prompts.
+
+    Attributes:
+        mixture: the order of the draws.
+        unreadable: samples that are missing, in shards that are missing or cut short; they are
+            not drawn.
+
+    Raises:
+        ConfigError: some of the sources have a weight and others none.
+        DataError: a folder holds no shards.
     """
 
     def __init__(
@@ -74,81 +90,60 @@ class Examples(Dataset[Loaded]):
         self.sources = [source for source in sources if source.is_drawn]
         self.processor = processor
         self.seed = seed
-        self._shards = [Shards(source.shards) for source in self.sources]
+        self._shards = [Shards(str(source.shards)) for source in self.sources]
+        self.unreadable = [reason for shards in self._shards for reason in shards.unreadable()]
         self.mixture = Mixture(
-            [len(shards) for shards in self._shards],
-            [source.weight for source in self.sources],
-            epoch_length,
-            seed,
+            [shards.lengths for shards in self._shards], _weights(self.sources), epoch_length, seed
         )
 
     def __len__(self) -> int:
         return len(self.mixture)
 
     def __getitem__(self, draw: Draw) -> Loaded:
-        """The example of `draw`; a bad sample's place is taken by the next good one.
-
-        Raises:
-            DataError: 100 samples in a row are bad.
-        """
+        """The example of `draw`; the place of a sample that cannot be used is taken by another."""
         skipped: list[str] = []
-        shards = self._shards[draw.source]
-        for step in range(100):
-            index = (draw.index + step) % len(shards)
+        for place in self._places(draw):
             try:
-                example = self._example(Draw(draw.source, index, draw.turn))
+                example = self._example(place)
             except DataError as error:
                 skipped.append(str(error))
                 continue
             if (example["labels"] >= 0).any():
                 return {"example": example, "skipped": skipped}
-        raise DataError(
-            "100 samples in a row give nothing to learn",
-            where=self.sources[draw.source].shards,
-            fix=f"look at them with python -m locvlm.audit; the last reason: {skipped[-1:]}",
-        )
+        return {"example": None, "skipped": skipped}
 
     def sample(self, draw: Draw) -> tuple[Sample, list[Message]]:
-        """The sample of `draw` and the conversation about it."""
-        sample = self.processor.visible(self._shards[draw.source][draw.index])
+        """The sample of `draw` and the conversation about it.
+
+        Raises:
+            DataError: the sample is damaged.
+        """
+        shards = self._shards[draw.source]
+        sample = self.processor.visible(shards[int(shards.readable[draw.sample])])
         objective = self.sources[draw.source].objective
         if objective is None:
             return sample, list(sample.messages)
-        rng = Random(f"{self.seed} {draw.turn} {sample.key}")
-        return sample, objective(sample, rng)
+        return sample, objective(sample, Random(f"{self.seed} {draw.turn} {sample.key}"))
+
+    def _places(self, draw: Draw) -> Iterator[Draw]:
+        yield draw
+        # Not the neighbours, which are damaged too where a whole stretch of a shard is.
+        rng = Random(f"{self.seed} {draw}")
+        length = self.mixture.lengths[draw.source]
+        for _ in range(ATTEMPTS - 1):
+            yield Draw(draw.source, rng.randrange(length), draw.turn)
 
     def _example(self, draw: Draw) -> Example:
         sample, messages = self.sample(draw)
         return self.processor.encode(sample, messages)
 
 
-class EpochSampler(Sampler[Draw]):
-    """The draws of an epoch that fall to one rank; Lightning sets the epoch.
-
-    All ranks get as many draws: where the epoch does not divide, the first ones come again.
-
-    Args:
-        mixture: the order.
-        rank: of this process.
-        world_size: number of processes.
-        fixed: always the order of epoch 0, for validation.
-    """
-
-    def __init__(
-        self, mixture: Mixture, rank: int = 0, world_size: int = 1, *, fixed: bool = False
-    ):
-        self.mixture, self.rank, self.world_size = mixture, rank, world_size
-        self.fixed = fixed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch whose order the next iteration gives."""
-        self.epoch = 0 if self.fixed else epoch
-
-    def __len__(self) -> int:
-        return -(-len(self.mixture) // self.world_size)
-
-    def __iter__(self) -> Iterator[Draw]:
-        draws = self.mixture.epoch(self.epoch)
-        for position in range(len(self)):
-            yield draws[(position * self.world_size + self.rank) % len(draws)]
+def _weights(sources: Sequence[Source]) -> list[float] | None:
+    weights = [source.weight for source in sources if source.weight is not None]
+    if weights and len(weights) < len(sources):
+        raise ConfigError(
+            "some sources have a weight, others have none",
+            where="data.train",
+            fix="give all of them a weight, or none to take each sample once per epoch",
+        )
+    return weights or None

@@ -1,6 +1,7 @@
 """Generation and scoring with a key-value cache, for a batch of prompts of any lengths."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from locvlm.errors import ConfigError, DataError
-from locvlm.processor import Prompt
+from locvlm.processor import Processor, Prompt
 
 if TYPE_CHECKING:
     from locvlm.models.locvlm import LocVLM
@@ -194,6 +195,29 @@ def score_ids(
     likelihoods = likelihoods.gather(-1, ids[..., None])[..., 0].cpu()
     sums = iter(float(row[: len(ids)].sum()) for row, ids in zip(likelihoods, answers, strict=True))
     return [[next(sums) for _ in own] for own in candidates]
+
+
+def answer_ids(processor: Processor, text: str) -> list[int]:
+    """An answer's tokens and its end, as they follow where the assistant begins to speak."""
+    chat = processor.chat
+    # Tokenized after its opening: on its own, its first word could be split in another way.
+    opening, answer = chat.assistant, chat.answer.replace("{text}", text) + chat.end
+    before, whole = processor.tokenizer(
+        [opening, opening + answer], add_special_tokens=False
+    ).input_ids
+    return whole[len(before) :]
+
+
+@contextmanager
+def asking(model: "LocVLM") -> Iterator[None]:
+    """Evaluation mode without gradients, and the mode of before afterwards."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
 
 
 def _sayable(model: "LocVLM", logits: Tensor) -> Tensor:

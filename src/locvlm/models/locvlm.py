@@ -1,7 +1,6 @@
 """LocVLM: encoder, adapter and language model in one network that knows nothing of Lightning."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -11,7 +10,7 @@ from transformers import PreTrainedModel
 from locvlm.errors import ConfigError, DataError
 from locvlm.models.adapter import Adapter
 from locvlm.models.encoder import TimmEncoder
-from locvlm.models.generation import Sampling, generate_ids, score_ids
+from locvlm.models.generation import Sampling, answer_ids, asking, generate_ids, score_ids
 from locvlm.models.inputs import ImageInput, to_sample
 from locvlm.models.language import embeddings, logits_where
 from locvlm.models.loss import weighted_cross_entropy
@@ -213,7 +212,7 @@ class LocVLM(nn.Module):
         if not prompts:
             return []
         sampling = Sampling(temperature, top_p, generator)
-        with _asking(self):
+        with asking(self):
             answers = generate_ids(
                 self,
                 prompts,
@@ -234,8 +233,8 @@ class LocVLM(nn.Module):
         """
         if not any(candidates):
             return [[] for _ in prompts]
-        ids = [[_answer_ids(self.processor, text) for text in own] for own in candidates]
-        with _asking(self):
+        ids = [[answer_ids(self.processor, text) for text in own] for own in candidates]
+        with asking(self):
             return score_ids(self, prompts, ids)
 
     def locate(self, image: ImageInput, name: str, *, prompt: str = LOCATE) -> list[Box]:
@@ -277,29 +276,6 @@ class LocVLM(nn.Module):
 
     def _answer(self, sample: Sample, messages: Sequence[Message]) -> str:
         return self.generate([self.processor.prompt(sample, messages)])[0]
-
-
-@contextmanager
-def _asking(model: LocVLM) -> Iterator[None]:
-    """Evaluation mode without gradients, and the mode of before afterwards."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(training)
-
-
-def _answer_ids(processor: Processor, text: str) -> list[int]:
-    """An answer's tokens and its end, as they follow where the assistant begins to speak."""
-    chat = processor.chat
-    # Tokenized after its opening: on its own, its first word could be split in another way.
-    opening, answer = chat.assistant, chat.answer.replace("{text}", text) + chat.end
-    before, whole = processor.tokenizer(
-        [opening, opening + answer], add_special_tokens=False
-    ).input_ids
-    return whole[len(before) :]
 
 
 def _learns(part: nn.Module) -> bool:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # the processor needs torch; asking and judging do not
     from locvlm.processor import Located
 
 FORMAT = 1
-CHUNK = 256
+CHUNK = 128
 logger = logging.getLogger(__name__)
 
 

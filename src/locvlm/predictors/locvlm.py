@@ -79,9 +79,10 @@ class LocVLMPredictor:
             self._identity = {
                 "kind": "locvlm",
                 "sha256": sha256(hashes.encode()),
-                "seed": self.seed,
                 **self.decoding,
             }
+            if self.decoding["temperature"] > 0:  # else nothing is drawn
+                self._identity["seed"] = self.seed
         return self._identity
 
     def answer(self, questions: Sequence[Question]) -> list[str]:

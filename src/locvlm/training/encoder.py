@@ -31,6 +31,8 @@ class EncoderModule(LocVLMModule):
             no use for them and forgets them, but they are what coordinates are read from.
     """
 
+    places: Tensor
+
     def __init__(
         self,
         model: LocVLM,

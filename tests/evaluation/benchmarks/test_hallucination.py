@@ -49,6 +49,7 @@ def test_honest_answers_are_all_right(sample):
         "hallucination.presence.parse_failures": 0,
         "hallucination.refusals.absent": 1,
         "hallucination.refusals.present": 0,
+        "hallucination.refusals.parse_failures": 0,
     }
     assert {item.outcome for item in found.items} == {"right"}
     assert counts(found)["hallucination.refusals.absent"] == 2
@@ -72,6 +73,11 @@ def test_a_model_that_refuses_everything_is_found_out(sample):
 
 def test_nonsense_is_yes_to_pope_but_counted_as_neither(sample):
     found = score(sample, lambda _: "purple")
+    assert values(found)["hallucination.refusals.parse_failures"] == 1
+    assert values(found)["hallucination.refusals.absent"] == 0
+    assert {item.score for item in found.items} == {0}
+    located = {item.outcome for item in found.items if item.group != "Is it there?"}
+    assert located == {"neither box nor refusal"}
     assert values(found)["hallucination.presence.yes_ratio"] == 1
     assert values(found)["hallucination.presence.parse_failures"] == 1
     closed = [item for item in found.items if item.group == "Is it there?"]

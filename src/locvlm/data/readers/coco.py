@@ -1,16 +1,16 @@
 """Reads COCO-format instances: images with categories and boxes."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any, Literal, TypeAlias
 
 from locvlm.data.quarantine import Quarantine
-from locvlm.errors import DataError
+from locvlm.data.readers.images import check_folder, read_image
+from locvlm.errors import ConfigError, DataError
 from locvlm.geometry import clip
-from locvlm.images import image_size
 from locvlm.io import read_json
 from locvlm.negatives import (
     AdversarialNegatives,
@@ -22,15 +22,16 @@ from locvlm.negatives import (
 from locvlm.types import Box, Instance, Sample, Size
 
 Strategy: TypeAlias = Literal["random", "popular", "adversarial"]
+Record: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class CocoReader:
-    """Samples of a COCO-format data set, one for each image that has annotations.
+    """Samples of a COCO-format data set, one for each image.
 
     Beyond COCO, an annotation may have a `description`, and an image the categories (`absent`)
     and phrases (`absent_descriptions`) that are known not to be in it; elsewhere absent categories
-    are drawn from the data set's.
+    are drawn from those that the image has no annotation of.
 
     Args:
         instances: the JSON file: images, annotations, categories.
@@ -39,18 +40,35 @@ class CocoReader:
         n_negatives: absent categories per image.
         limit: stop after that many images; None reads all.
         seed: of the drawing of negatives.
+
+    Raises:
+        ConfigError: no file is given, or there are no such negatives.
     """
 
-    instances: str
-    images: str
+    instances: str | None
+    images: str | None
     negatives: Strategy = "random"
     n_negatives: int = 4
     limit: int | None = None
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.instances is None:
+            raise ConfigError(
+                "a file of annotations is needed",
+                where="source.instances",
+                fix="add instances=FILE",
+            )
+        if self.negatives not in ("random", "popular", "adversarial"):
+            raise ConfigError(
+                f"no negatives called {self.negatives!r}",
+                where="source.negatives",
+                fix="choose random, popular or adversarial",
+            )
+
     @property
     def sources(self) -> list[str]:
-        return [self.instances]
+        return [str(self.instances)]
 
     def read(self, quarantine: Quarantine) -> Iterator[Sample]:
         """Samples in the order of the file; what cannot be used goes into `quarantine`.
@@ -58,48 +76,40 @@ class CocoReader:
         Raises:
             DataError: the file is no COCO-format JSON, or its image folder is missing.
         """
-        data = read_json(self.instances)
-        records = _tables(data, self.instances)
-        if not Path(self.images).is_dir():
-            raise DataError("no such image folder", where=self.images)
-        names = {category["id"]: str(category["name"]) for category in records["categories"]}
-        annotations: dict[Any, list[dict[str, Any]]] = defaultdict(list)
-        for n, annotation in enumerate(records["annotations"]):
-            if isinstance(annotation, dict) and "image_id" in annotation:
-                annotations[annotation["image_id"]].append(annotation)
-            else:
-                where = f"{self.instances}, annotations[{n}]"
-                quarantine.add(str(n), DataError("annotation without image_id", where=where))
+        file = str(self.instances)
+        folder = check_folder(self.images)
+        data = _tables(read_json(file), file)
+        names = _names(data["categories"], file)
+        annotations = _by_image(data["annotations"], file, quarantine)
         draw = self._negatives(annotations, names)
-        images = records["images"][: self.limit]
-        for n, image in enumerate(images):
-            where = f"{self.instances}, images[{n}]"
+        seen: set[Any] = set()
+        for n, image in enumerate(data["images"][: self.limit]):
+            where = f"{file}, images[{n}]"
             key = str(image.get("id", n)) if isinstance(image, dict) else str(n)
             try:
-                if not isinstance(image, dict) or not {"id", "file_name"} <= image.keys():
-                    raise DataError("image record without id and file_name", where=where)
-                if image["id"] in annotations:
-                    yield self._sample(image, annotations[image["id"]], names, draw, quarantine)
+                _check_image(image, seen, where)
+                seen.add(image["id"])
+                group = annotations.get(image["id"], [])
+                yield self._sample(folder, image, group, names, draw, quarantine)
             except DataError as error:
                 quarantine.add(key, error)
 
     def _sample(
         self,
-        image: dict[str, Any],
-        annotations: list[dict[str, Any]],
+        folder: Path,
+        image: Record,
+        annotations: Sequence[Record],
         names: dict[Any, str],
         draw: Negatives,
         quarantine: Quarantine,
     ) -> Sample:
-        path = Path(self.images) / str(image["file_name"])
-        data = read_image(path)
-        size = image_size(data, str(path))
+        data, size = read_image(folder, image["file_name"])
         stated = (image.get("width", size[0]), image.get("height", size[1]))
         if stated != size:
             raise DataError(
                 f"image size differs: {stated[0]} x {stated[1]} in the annotations, "
                 f"{size[0]} x {size[1]} in the file",
-                where=str(path),
+                where=f"{folder}/{image['file_name']}",
                 fix="boxes would be misplaced: annotate this very file",
             )
         key = str(image["id"])
@@ -110,10 +120,12 @@ class CocoReader:
                 instances.append(_instance(annotation, names, size, where))
             except DataError as error:
                 quarantine.add(key, error)
-        present = {instance.category for instance in instances}
-        absent = [*image.get("absent", ()), *image.get("absent_descriptions", ())]
-        if not absent:
-            absent = draw(present, Random(f"negatives {self.seed} {key}"), self.n_negatives)
+        if "absent" in image or "absent_descriptions" in image:
+            absent = [*_phrases(image, "absent"), *_phrases(image, "absent_descriptions")]
+        else:
+            # All annotations count: an object whose box is unusable is there all the same.
+            shown = _shown(annotations, names)
+            absent = draw(shown, Random(f"negatives {self.seed} {key}"), self.n_negatives)
         return Sample(
             key=key,
             source=f"{self.instances}, image {key}",
@@ -123,42 +135,13 @@ class CocoReader:
             absent=tuple(absent),
         )
 
-    def _negatives(
-        self, annotations: dict[Any, list[dict[str, Any]]], names: dict[Any, str]
-    ) -> Negatives:
-        categories = sorted(set(names.values()))
+    def _negatives(self, annotations: dict[Any, list[Record]], names: dict[Any, str]) -> Negatives:
         if self.negatives == "random":
-            return RandomNegatives(categories)
-        shown = (
-            {names[one["category_id"]] for one in group if one.get("category_id") in names}
-            for group in annotations.values()
-        )
-        counts, pairs = count_categories(shown)
-        build: dict[str, Callable[[], Negatives]] = {
-            "popular": lambda: PopularNegatives(counts),
-            "adversarial": lambda: AdversarialNegatives(counts, pairs),
-        }
-        if self.negatives not in build:
-            raise DataError(
-                f"no negatives called {self.negatives!r}",
-                where="source.negatives",
-                fix="choose random, popular or adversarial",
-            )
-        return build[self.negatives]()
-
-
-def read_image(path: Path) -> bytes:
-    """An image file's bytes.
-
-    Raises:
-        DataError: the file is missing or cannot be read.
-    """
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise DataError("image file is missing", where=str(path)) from None
-    except OSError as error:
-        raise DataError(f"image file cannot be read: {error}", where=str(path)) from None
+            return RandomNegatives(sorted(set(names.values())))
+        counts, pairs = count_categories(_shown(group, names) for group in annotations.values())
+        if self.negatives == "popular":
+            return PopularNegatives(counts)
+        return AdversarialNegatives(counts, pairs)
 
 
 def _tables(data: Any, source: str) -> dict[str, list[Any]]:
@@ -172,25 +155,69 @@ def _tables(data: Any, source: str) -> dict[str, list[Any]]:
     return {name: data[name] for name in wanted}
 
 
-def _instance(
-    annotation: dict[str, Any], names: dict[Any, str], size: Size, where: str
-) -> Instance:
-    if annotation.get("category_id") not in names:
-        raise DataError(f"unknown category id: {annotation.get('category_id')}", where=where)
+def _names(categories: list[Any], source: str) -> dict[Any, str]:
+    names: dict[Any, str] = {}
+    for n, category in enumerate(categories):
+        if not (isinstance(category, dict) and _is_id(category.get("id")) and category.get("name")):
+            raise DataError("category without id and name", where=f"{source}, categories[{n}]")
+        names[category["id"]] = str(category["name"])
+    return names
+
+
+def _by_image(
+    annotations: list[Any], source: str, quarantine: Quarantine
+) -> dict[Any, list[Record]]:
+    groups: dict[Any, list[Record]] = defaultdict(list)
+    for n, annotation in enumerate(annotations):
+        if isinstance(annotation, dict) and _is_id(annotation.get("image_id")):
+            groups[annotation["image_id"]].append(annotation)
+        else:
+            where = f"{source}, annotations[{n}]"
+            quarantine.add(f"annotation {n}", DataError("annotation without image_id", where=where))
+    return groups
+
+
+def _check_image(image: Any, seen: set[Any], where: str) -> None:
+    if not (isinstance(image, dict) and _is_id(image.get("id")) and "file_name" in image):
+        raise DataError("image record without id and file_name", where=where)
+    if image["id"] in seen:
+        raise DataError(f"image id occurs twice: {image['id']}", where=where)
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int | str)
+
+
+def _shown(annotations: Sequence[Record], names: dict[Any, str]) -> set[str]:
+    ids = (annotation.get("category_id") for annotation in annotations)
+    return {names[one] for one in ids if _is_id(one) and one in names}
+
+
+def _phrases(image: Record, name: str) -> list[str]:
+    phrases = image.get(name) or []
+    if not isinstance(phrases, list) or not all(isinstance(phrase, str) for phrase in phrases):
+        raise DataError(f"{name} is no list of texts", where=f"image {image['id']}")
+    return phrases
+
+
+def _instance(annotation: Record, names: dict[Any, str], size: Size, where: str) -> Instance:
+    category = annotation.get("category_id")
+    if not _is_id(category) or category not in names:
+        raise DataError(f"unknown category id: {category}", where=where)
     box = annotation.get("bbox")
     try:
         x, y, width, height = (float(value) for value in box or ())
         whole = Box(x, y, x + width, y + height)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         raise DataError(f"bbox is not [x, y, width, height]: {box}", where=where) from None
     if not (width > 0 and height > 0):
         raise DataError(f"box without area: {box}", where=where)
-    inside = clip(whole, size)
+    inside = clip(whole, size)  # COCO's own boxes overhang by fractions of a pixel
     if not inside.area > 0:
         raise DataError(f"box outside its image: {box} in {size[0]} x {size[1]}", where=where)
     description = annotation.get("description")
     return Instance(
-        category=names[annotation["category_id"]],
+        category=names[category],
         box=inside,
         description=str(description) if description else None,
         crowd=bool(annotation.get("iscrowd", 0)),

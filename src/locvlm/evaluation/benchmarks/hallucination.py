@@ -142,7 +142,9 @@ def _judge_yes_no(answer: Answer, read: Read) -> tuple[bool, bool, str]:
 
 def _judge_where(answer: Answer, read: Read) -> tuple[bool, bool, str]:
     box = first_box(answer, read)
-    claims = box is not None or not is_refusal(answer.text)
+    if box is None and not is_refusal(answer.text):
+        return True, True, "neither box nor refusal"
+    claims = box is not None
     if claims == answer.question.meta["present"]:
         return claims, False, "right"
     return claims, False, "box for nothing" if claims else "refused wrongly"
@@ -187,4 +189,5 @@ def _refusals(cases: Sequence[_Case], seed: int) -> list[Metric]:
             headline="Absent objects refused",
         ),
         Column("present", "Refused, present", ratio(refused, present), "lower"),
+        Column("parse_failures", "Neither", ratio([case.unclear for case in cases]), "lower"),
     )

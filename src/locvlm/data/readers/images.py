@@ -1,0 +1,47 @@
+"""Image files that annotations name."""
+
+from pathlib import Path
+from typing import Any
+
+from locvlm.errors import ConfigError, DataError
+from locvlm.images import image_size
+from locvlm.io import safe_member
+from locvlm.types import Size
+
+
+def check_folder(images: str | None) -> Path:
+    """The folder of a data set's images.
+
+    Raises:
+        ConfigError: none was given.
+        DataError: there is no such folder.
+    """
+    if images is None:
+        raise ConfigError(
+            "a folder of images is needed", where="source.images", fix="add images=FOLDER"
+        )
+    if not Path(images).is_dir():
+        raise DataError("no such image folder", where=images)
+    return Path(images)
+
+
+def read_image(folder: Path, name: Any) -> tuple[bytes, Size]:
+    """An image file's bytes and its (width, height).
+
+    Args:
+        folder: of the data set's images.
+        name: path below it, as annotations give it.
+
+    Raises:
+        DataError: the file is missing, cannot be read, is no image, or lies outside the folder.
+    """
+    where = f"{folder}/{name}"
+    if not isinstance(name, str) or not safe_member(name):
+        raise DataError("image path is none below the image folder", where=where)
+    try:
+        data = (folder / name).read_bytes()
+    except FileNotFoundError:
+        raise DataError("image file is missing", where=where) from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"image file cannot be read: {error}", where=where) from None
+    return data, image_size(data, where)
