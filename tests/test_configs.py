@@ -15,6 +15,7 @@ CONF = Path(__file__).parents[1] / "conf"
 STARTS = [
     ("train", ()),
     ("train", ("model=locvlm_b",)),
+    ("audit", ()),
     ("evaluate", ("checkpoint=x",)),
     ("prepare", ("output=x",)),
 ]
@@ -51,13 +52,13 @@ def stems(folder):
 
 
 def cases():
-    """(command, overrides, file that they compose), each choice once."""
+    """(command, overrides, file that they compose); a choice is made under one command."""
     seen = set()
     for command, start in STARTS:
         yield command, start, f"{command}.yaml"
         for choice, file in choices(command, start):
-            if (command, choice) not in seen:
-                seen.add((command, choice))
+            if choice not in seen:
+                seen.add(choice)
                 yield command, (*start, *choice), file
     for experiment in stems(CONF / "experiment"):
         yield "train", (f"+experiment={experiment}",), f"experiment/{experiment}.yaml"
@@ -81,7 +82,7 @@ def test_no_file_is_left_over():
     assert files == {file for _, _, file in CASES}
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "prepare"])
+@pytest.mark.parametrize("command", ["train", "audit", "evaluate", "prepare"])
 def test_an_unknown_top_level_key_is_refused(command):
     with pytest.raises(Exception, match="Could not override 'nonsense'"):
         composed(command, ["nonsense=1"])

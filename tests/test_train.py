@@ -23,7 +23,7 @@ SMALL = [
     "stages.encoder.data.batch_size=4",
     "stages.instruct.max_steps=4",
     "data.batch_size=2",
-    "data.val_length=2",
+    "data.val_length=8",
     "trainer.log_every_n_steps=1",
     "callbacks.checkpoint.every_n_train_steps=2",
     "model.encoder.options.depth=2",
@@ -166,12 +166,10 @@ def test_help_comes_at_once_from_any_folder(tmp_path):
 
 
 def test_a_mistake_ends_with_a_message_and_without_a_traceback(tmp_path):
-    done = command("+stages.instruct.optimizer.lrr=1", folder=tmp_path)
+    done = command("run=[instuct]", folder=tmp_path)
     assert done.returncode == 1
     assert done.stderr.strip() == (
-        "error: locvlm.training.MuonAdamW takes no 'lrr'\n"
-        "  where: stages.instruct.optimizer.lrr\n"
-        "  fix:   did you mean 'lr'?"
+        "error: no stage named instuct\n  where: run\n  fix:   choose from encoder, instruct"
     )
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, replace
+from inspect import unwrap
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -115,7 +116,8 @@ class Processor:
         tokenizer.add_tokens([IMAGE], special_tokens=True)
         self.tokenizer = tokenizer
         self.coordinates = coordinates
-        self.geometry = geometry
+        # A partial that Hydra made checks its target at each call, several times per sample.
+        self.geometry = unwrap(getattr(geometry, "func", geometry))
         self.chat = chat
         self.image_size = image_size
         self.patch_size = patch_size
@@ -228,7 +230,7 @@ class Processor:
 
     def config(self) -> dict[str, Any]:
         """All but the tokenizer as plain data."""
-        geometry: Any = getattr(self.geometry, "func", self.geometry)
+        geometry: Any = self.geometry
         return {
             "coordinates": _node(self.coordinates),
             "geometry": {"_target_": f"locvlm.geometry.{geometry.__name__}", "_partial_": True},

@@ -88,7 +88,6 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
     Returns:
         The last validation loss, for sweeps; None where nothing was validated.
     """
-    check_targets(OmegaConf.to_container(cfg, resolve=True))
     if unknown := [name for name in cfg.run if name not in cfg.stages]:
         raise ConfigError(
             f"no stage named {', '.join(unknown)}",
@@ -102,6 +101,7 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
             fix="give ckpt_path=last to go on with the run in this folder; "
             "checkpoint=<folder> begins with the weights of a saved model",
         )
+    check_targets(OmegaConf.to_container(cfg, resolve=True))
     # Imported here: torch and lightning take seconds, and `--help` must not wait for them.
     from lightning import seed_everything
 

@@ -59,7 +59,7 @@ def test_accepts_all_that_it_writes(values, grid):
     [
         ([0, 4, 3, 11, 6, 0], None),
         ([0, 4, 2, -5], None),
-        ([16, 4, 3, 11, 6, 0], "out of range"),
+        ([16, 4, 10, 11, -8, 0], "out of range"),
         ([0, -1, 3, 11, 6, 0], "out of range"),
         ([0, 4, 8, 11, 6, 0], "out of range"),
         ([15, 4, 0, 0, 8, 0], "out of range"),

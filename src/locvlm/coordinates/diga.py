@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import floor
 
 import numpy as np
 
@@ -75,7 +76,7 @@ class DIGA:
         """(K, 4) frame coordinates to (K, 6) int64."""
         boxes = np.asarray(boxes, dtype=np.float64)
         centre = (boxes[:, :2] + boxes[:, 2:]) / 2 * self.bins
-        cells = np.clip(centre // self.cell, 0, self.grid - 1).astype(np.int64)
+        cells = np.clip(np.floor(centre / self.cell), 0, self.grid - 1).astype(np.int64)
         anchors = cells * self.cell + self.cell // 2
         edges = IVB(self.bins).encode_boxes(boxes)
         return np.hstack([cells, anchors - edges[:, :2], edges[:, 2:] - anchors])
@@ -101,7 +102,7 @@ class DIGA:
         return str(int(number))
 
     def _cell(self, value: float) -> int:
-        return min(max(int(value // self.cell), 0), self.grid - 1)
+        return min(max(floor(value / self.cell), 0), self.grid - 1)
 
     def _anchor(self, cell: int) -> int:
         return cell * self.cell + self.cell // 2

@@ -107,7 +107,7 @@ class Mixture:
         return self.lengths if self.weights is None else self.weights
 
     def _run(self, source: int, start: int, count: int) -> Integers:
-        """(sample, turn) of draws `start` to `start + count` of the endless run through a source."""
+        """(sample, turn) of `count` draws from `start` on of the endless run through a source."""
         parts = [np.empty((0, 2), dtype=np.int64)]
         while count > 0:
             turn, offset = divmod(start, self.lengths[source])

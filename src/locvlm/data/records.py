@@ -74,7 +74,7 @@ def _message(record: Mapping[str, Any]) -> Message:
 
 def _part(part: Any) -> Part:
     if isinstance(part, str):
-        return part
+        return _text(part)
     return Box(*_numbers(part, 4)) if len(part) == 4 else Point(*_numbers(part, 2))
 
 

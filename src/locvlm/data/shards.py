@@ -7,7 +7,6 @@ samples in any order, and go on after a stop where it was without reading what i
 
 import json
 import os
-import tarfile
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -16,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from webdataset.writer import TarWriter
 
+from locvlm.data.index import ends, read_index, write_index
 from locvlm.data.quarantine import Quarantine
 from locvlm.data.records import from_record, to_record
 from locvlm.errors import DataError, LocVLMError
-from locvlm.io import atomic_folder, read_json, sha256, write_json, write_text
+from locvlm.io import atomic_folder, read_json, sha256, write_json
 from locvlm.types import Sample
 
 MANIFEST = "manifest.json"
@@ -31,8 +30,6 @@ FORMAT = "locvlm shards"
 VERSION = 1
 _EXTENSIONS = {b"\xff\xd8": "jpg", b"\x89P": "png", b"RI": "webp"}
 _MAX_RECORD = 16_000_000  # bytes
-_FAR = 1 << 60  # no offset is larger; sums of two stay below 64 bits
-_COLUMNS = 6  # offset, size and crc32 of the record, then of the image (size 0: there is none)
 _AGAIN = "prepare this shard again, or allow bad samples with data.max_bad_samples=10"
 
 
@@ -115,11 +112,11 @@ class Shards:
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
         self._files = [self.folder / name for name in _shard_names(self.folder)]
-        indices = [_read_index(file) for file in self._files]
+        indices = [read_index(file) for file in self._files]
         self._index = np.concatenate(indices)
         self._starts = np.cumsum([0, *(len(index) for index in indices)])
         whole = [
-            _ends(index) <= _size(file) for index, file in zip(indices, self._files, strict=True)
+            ends(index) <= _size(file) for index, file in zip(indices, self._files, strict=True)
         ]
         self.lengths = [int(flags.sum()) for flags in whole]
         self.readable = np.flatnonzero(np.concatenate(whole))
@@ -182,7 +179,7 @@ def _groups(samples: Iterable[Sample], size: int) -> Iterator[Iterator[Sample]]:
 
 def _write_shard(path: Path, samples: Iterable[Sample]) -> dict[str, Any]:
     """Writes a tar and its index; returns the manifest's line about it."""
-    checksums: list[list[int]] = []
+    checksums: list[tuple[int, int]] = []
     try:
         # An open file, because webdataset's own opening of paths would run `pipe:` commands.
         with path.open("wb") as stream, TarWriter(stream, mtime=0) as writer:
@@ -195,39 +192,18 @@ def _write_shard(path: Path, samples: Iterable[Sample]) -> dict[str, Any]:
                 if image:
                     members[_EXTENSIONS.get(image[:2], "img")] = image
                 writer.write(members)
-                checksums.append([zlib.crc32(data), zlib.crc32(image)])
+                checksums.append((zlib.crc32(data), zlib.crc32(image)))
     except OSError as error:
         raise LocVLMError(
             f"cannot write this: {error.strerror or error}", where=str(path)
         ) from None
-    places = _places(path)
-    rows = [
-        [*places[n, "json"], checksum[0], *places.get((n, "image"), (0, 0)), checksum[1]]
-        for n, checksum in enumerate(checksums)
-    ]
-    lines = ",\n".join(json.dumps(row) for row in rows)
-    write_text(_index_path(path), f"[\n{lines}\n]\n")
-    return {"file": path.name, "samples": len(rows), "sha256": sha256(path)}
-
-
-def _places(path: Path) -> dict[tuple[int, str], tuple[int, int]]:
-    """(offset, size) of each member of a tar that was just written, by sample number and kind."""
-    found: dict[tuple[int, str], tuple[int, int]] = {}
-    with tarfile.open(path) as tar:
-        for info in tar:
-            key, _, extension = info.name.partition(".")
-            kind = "json" if extension == "json" else "image"
-            found[int(key.rpartition("-")[2]), kind] = (info.offset_data, info.size)
-    return found
+    write_index(path, checksums)
+    return {"file": path.name, "samples": len(checksums), "sha256": sha256(path)}
 
 
 def _key(shard: Path, number: int) -> str:
     """The name of a sample's members: safe whatever the sample's own key is, unique in the set."""
     return f"{shard.stem}-{number:06d}"
-
-
-def _index_path(shard: Path) -> Path:
-    return shard.with_suffix(".index.json")
 
 
 def _shard_names(folder: Path) -> list[str]:
@@ -251,22 +227,6 @@ def _shard_names(folder: Path) -> list[str]:
     if not names:
         raise DataError("manifest without shards", where=str(folder / MANIFEST))
     return names
-
-
-def _read_index(shard: Path) -> NDArray[np.int64]:
-    path = _index_path(shard)
-    try:
-        index = np.array(read_json(path), dtype=np.int64)
-    except (OverflowError, TypeError, ValueError) as error:
-        raise DataError(f"shard index is malformed: {error}", where=str(path)) from None
-    if index.ndim != 2 or index.shape[1] != _COLUMNS or (index < 0).any() or (index > _FAR).any():
-        raise DataError("shard index is malformed", where=str(path), fix="prepare this data again")
-    return index
-
-
-def _ends(index: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Bytes that a tar must have for each of its samples to be whole."""
-    return np.maximum(index[:, 0] + index[:, 1], index[:, 3] + index[:, 4])
 
 
 def _size(file: Path) -> int:
