@@ -1,6 +1,7 @@
 """Every file in `conf/` composes under the command that uses it and names only what is there."""
 
 import importlib
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
@@ -33,53 +34,47 @@ def composed(command, overrides, **options):
         return compose(command, overrides=list(overrides), **options)
 
 
-def choices(command, start):
-    """Overrides that choose each option of each group, and the file that they choose."""
-    made = composed(command, start, return_hydra_config=True).hydra.runtime.choices
-    for key, chosen in made.items():
+def options(command, start):
+    """The groups of a command, each with the overrides that choose one of its options."""
+    chosen = composed(command, start, return_hydra_config=True).hydra.runtime.choices
+    for key in chosen:
         group, _, place = key.partition("@")
-        if group.startswith("hydra/"):
-            continue
-        # What a recipe puts into a stage belongs to it; elsewhere every option fits.
-        options = [chosen] if place.startswith("stages.") else stems(CONF / group)
-        for option in options:
-            choice = f"{key}={option}"
-            yield (choice, *NEEDS.get(choice, ())), f"{group}/{option}.yaml"
+        # What a recipe mounts in a stage belongs to it; elsewhere every option fits.
+        if not group.startswith("hydra/") and not place.startswith("stages."):
+            yield [f"{key}={path.stem}" for path in sorted((CONF / group).glob("*.yaml"))]
 
 
-def stems(folder):
-    return sorted(path.stem for path in folder.glob("*.yaml"))
+def rounds(command, start):
+    """Overrides that together choose every option at least once: the first ones, the second..."""
+    for choices in zip_longest(*options(command, start)):
+        made = [choice for choice in choices if choice is not None]
+        yield [*start, *made, *(need for choice in made for need in NEEDS.get(choice, ()))]
 
 
 def cases():
-    """(command, overrides, file that they compose); a choice is made under one command."""
-    seen = set()
     for command, start in STARTS:
-        yield command, start, f"{command}.yaml"
-        for choice, file in choices(command, start):
-            if choice not in seen:
-                seen.add(choice)
-                yield command, (*start, *choice), file
-    for experiment in stems(CONF / "experiment"):
-        yield "train", (f"+experiment={experiment}",), f"experiment/{experiment}.yaml"
+        yield command, list(start)
+        for overrides in rounds(command, start):
+            yield command, overrides
+    for path in sorted((CONF / "experiment").glob("*.yaml")):
+        yield "train", [f"+experiment={path.stem}"]
 
 
 CASES = list(cases())
 
 
-@pytest.mark.parametrize(
-    ("command", "overrides"),
-    [case[:2] for case in CASES],
-    ids=[" ".join((command, *overrides)) for command, overrides, _ in CASES],
-)
-def test_each_option_composes_and_names_only_what_is_there(command, overrides):
+@pytest.mark.parametrize(("command", "overrides"), CASES)
+def test_options_compose_and_name_only_what_is_there(command, overrides):
     cfg = composed(command, overrides)
     check_targets(OmegaConf.to_container(cfg, resolve=True))
 
 
 def test_no_file_is_left_over():
-    files = {str(path.relative_to(CONF)) for path in CONF.rglob("*.yaml")}
-    assert files == {file for _, _, file in CASES}
+    used = {f"{command}.yaml" for command, _ in STARTS}
+    for command, overrides in CASES:
+        chosen = composed(command, overrides, return_hydra_config=True).hydra.runtime.choices
+        used |= {f"{key.partition('@')[0]}/{option}.yaml" for key, option in chosen.items()}
+    assert {str(path.relative_to(CONF)) for path in CONF.rglob("*.yaml")} <= used
 
 
 @pytest.mark.parametrize("command", ["train", "audit", "evaluate", "prepare"])

@@ -67,15 +67,18 @@ class Geometry:
         frame = _mirror_boxes(np.asarray(boxes)) if self.flipped else np.asarray(boxes)
         return np.asarray(frame * ([self.width, self.height] * 2) - [self.left, self.top] * 2)
 
-    def visible(self, box: Box) -> float:
-        """Share of the box's area that lies in the frame, 0 to 1; 0 for a box without area."""
-        seen = Box(
+    def seen(self, box: Box) -> Box:
+        """The part of the box that lies in the frame, in pixels; without area where none does."""
+        return Box(
             max(box.x1, -self.left),
             max(box.y1, -self.top),
             min(box.x2, self.width - self.left),
             min(box.y2, self.height - self.top),
         )
-        return seen.area / box.area if box.area > 0 else 0.0
+
+    def visible(self, box: Box) -> float:
+        """Share of the box's area that lies in the frame, 0 to 1; 0 for a box without area."""
+        return self.seen(box).area / box.area if box.area > 0 else 0.0
 
     def flip(self) -> "Geometry":
         """The same area mirrored left to right; twice gives the first again."""

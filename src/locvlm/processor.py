@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from copy import copy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from inspect import unwrap
 from pathlib import Path
 from typing import Any, TypedDict
@@ -14,12 +14,13 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from locvlm.chat import IMAGE, ChatFormat, Piece, Turn, token_weights
 from locvlm.config import build
-from locvlm.coordinates import Coordinates, Parsed, parse, write_location
+from locvlm.coordinates import Coordinates, parse, write_location
 from locvlm.errors import CheckpointError, ConfigError, DataError
 from locvlm.geometry import Geometry, clip
 from locvlm.images import decode_image, normalize, to_frame
 from locvlm.io import read_json, write_json
-from locvlm.types import Box, Location, Message, Sample, Size, Unit
+from locvlm.located import Located
+from locvlm.types import Location, Message, Sample, Size, Unit
 
 IGNORE_INDEX = -100
 FILE = "processor.json"
@@ -46,23 +47,6 @@ class Prompt(TypedDict):
 
     input_ids: Tensor
     pixel_values: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class Located:
-    """Locations read from a model's text.
-
-    Args:
-        locations: in pixels of the original image, clipped to it, in the order of the text.
-        parsed: what was found in the text, and why the rest was rejected.
-    """
-
-    locations: tuple[Location, ...]
-    parsed: Parsed
-
-    @property
-    def boxes(self) -> list[Box]:
-        return [location for location in self.locations if isinstance(location, Box)]
 
 
 class Processor:
@@ -126,10 +110,10 @@ class Processor:
         self.std = tuple(std)
         self.suffix = suffix
         self.max_length = max_length
-        self.image_token_id: int = tokenizer.convert_tokens_to_ids(IMAGE)
-        self.end_id: int = tokenizer.eos_token_id
-        pad = tokenizer.pad_token_id
-        self.pad_id: int = self.end_id if pad is None else pad
+        self.image_token_id: int = _id(tokenizer, IMAGE)
+        self.end_id: int = _id(tokenizer, tokenizer.eos_token)
+        pad = tokenizer.pad_token
+        self.pad_id: int = _id(tokenizer, pad) if pad else self.end_id
         self._specials = tuple({*tokenizer.all_special_tokens, IMAGE})
 
     def encode(self, sample: Sample, messages: Sequence[Message]) -> Example:
@@ -186,25 +170,12 @@ class Processor:
         geometry = self.geometry(*sample.size)
         if geometry.left >= 0 and geometry.top >= 0:
             return sample
-        area = (geometry.width, geometry.height)
-        instances = []
-        for instance in sample.instances:
-            if geometry.visible(instance.box) < min_share:
-                continue
-            shifted = [v + s for v, s in zip(instance.box, _shift(geometry), strict=True)]
-            inside = clip(Box(*shifted), area)
-            back = [v - s for v, s in zip(inside, _shift(geometry), strict=True)]
-            instances.append(replace(instance, box=Box(*back)))
-        return replace(sample, instances=tuple(instances))
-
-    def text(self, parts: Sequence[str | Location], size: Size | None) -> str:
-        """Parts with their locations written in the coordinate scheme.
-
-        Args:
-            parts: text and locations in pixels of the original image.
-            size: (width, height) of that image.
-        """
-        return "".join(part if isinstance(part, str) else self._write(part, size) for part in parts)
+        instances = tuple(
+            replace(instance, box=geometry.seen(instance.box))
+            for instance in sample.instances
+            if geometry.visible(instance.box) >= min_share
+        )
+        return replace(sample, instances=instances)
 
     def decode(self, text: str, size: Size) -> Located:
         """The locations in a model's text, in pixels of an image of (width, height) `size`."""
@@ -259,7 +230,7 @@ class Processor:
             )
         config = read_json(folder / FILE)
         parts = {name: build(config.pop(name)) for name in ("coordinates", "geometry", "chat")}
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         return cls(tokenizer, **parts, **config)
 
     def _turn(self, message: Message, size: Size | None) -> Turn:
@@ -316,8 +287,10 @@ class Processor:
         return ids[: self.max_length], weights[: self.max_length]
 
 
-def _shift(geometry: Geometry) -> tuple[int, int, int, int]:
-    return geometry.left, geometry.top, geometry.left, geometry.top
+def _id(tokenizer: PreTrainedTokenizerFast, token: str) -> int:
+    number = tokenizer.convert_tokens_to_ids(token)
+    assert isinstance(number, int)
+    return number
 
 
 def _node(value: Any) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from PIL import Image
 
 from locvlm.coordinates import IVB, parse
 from locvlm.geometry import resize
+from locvlm.located import Located
 from locvlm.predictors.ask import Answer
-from locvlm.processor import Located
 from locvlm.types import Box, Instance, Sample
 
 SCHEME = IVB(100)  # on images of 100 x 100 pixels a bin is a pixel

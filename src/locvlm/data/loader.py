@@ -83,7 +83,8 @@ class Loader:
         bad_samples: BadSamples,
         num_workers: int = 0,
     ):
-        self.examples, self._sampler, self.bad_samples = examples, sampler, bad_samples
+        self.examples, self.sampler, self.bad_samples = examples, sampler, bad_samples
+        self.batch_sampler = None  # Lightning asks for it where there is a `sampler`
         bad_samples.add(examples.unreadable)
         self._n_done = 0
         self._loader = DataLoader(
@@ -98,16 +99,16 @@ class Loader:
 
     def __len__(self) -> int:
         """Batches per epoch and rank."""
-        return len(self._sampler)
+        return len(self.sampler)
 
     def __iter__(self) -> Iterator[Any]:
         batches = iter(self._loader)
-        self._n_done, self._sampler.start = self._sampler.start, 0
+        self._n_done, self.sampler.start = self.sampler.start, 0
         return self._checked(batches)
 
     def state_dict(self) -> dict[str, Any]:
         """The epoch, how many of its batches were given out, and what their order depends on."""
-        return {"epoch": self._sampler.epoch, "batches": self._n_done, "order": self._order()}
+        return {"epoch": self.sampler.epoch, "batches": self._n_done, "order": self._order()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on where `state` was taken.
@@ -127,11 +128,11 @@ class Loader:
                 fix="go on with the settings and shards of the interrupted run; the number of "
                 "workers may change",
             )
-        self._sampler.epoch, self._sampler.start = epoch, batches
+        self.sampler.epoch, self.sampler.start = epoch, batches
 
     def _order(self) -> dict[str, Any]:
-        mixture = {**asdict(self._sampler.mixture), "shards": self._sampler.mixture.lengths}
-        ours = {"batch_size": self._sampler.batch_size, "processes": self._sampler.world_size}
+        mixture = {**asdict(self.sampler.mixture), "shards": self.sampler.mixture.lengths}
+        ours = {"batch_size": self.sampler.batch_size, "processes": self.sampler.world_size}
         return mixture | ours
 
     def _checked(self, batches: Iterator[tuple[Any, list[str]]]) -> Iterator[Any]:
@@ -146,7 +147,7 @@ class Loader:
                 )
             self._n_done += 1
             yield batch
-        self._sampler.set_epoch(self._sampler.epoch + 1)
+        self.sampler.set_epoch(self.sampler.epoch + 1)
         self._n_done = 0
 
 

@@ -13,7 +13,7 @@ from locvlm.io import append_jsonl, drop_torn_line, read_jsonl
 from locvlm.types import Question
 
 if TYPE_CHECKING:  # the processor needs torch; asking and judging do not
-    from locvlm.processor import Located
+    from locvlm.located import Located
 
 FORMAT = 1
 CHUNK = 128

@@ -8,8 +8,9 @@ import torch
 
 from locvlm.errors import ConfigError, DataError
 from locvlm.io import sha256
+from locvlm.located import Located
 from locvlm.models import LocVLM
-from locvlm.processor import Located, Processor, Prompt
+from locvlm.processor import Processor, Prompt
 from locvlm.types import Question
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from locvlm.errors import DataError
 from locvlm.types import Question, Size
 
 if TYPE_CHECKING:  # the processor needs torch; recorded answers do not
-    from locvlm.processor import Located
+    from locvlm.located import Located
 
 T = TypeVar("T")
 

@@ -50,11 +50,12 @@ class EncoderModule(LocVLMModule):
         self.position_weight = position_weight
         side = torch.linspace(-1, 1, round(model.encoder.n_patches**0.5))
         places = torch.stack(torch.meshgrid(side, side, indexing="ij"), dim=-1).flatten(0, 1)
+        self.places: Tensor
         self.register_buffer("places", places, persistent=False)
 
-    def training_step(self, batch: "PatchBatch", batch_idx: int) -> Tensor:  # type: ignore[override]
+    def training_step(self, batch: "PatchBatch", batch_idx: int) -> Tensor:
         """The loss of a batch; logs the accuracy on patches that show an object."""
-        features = self.model.encoder(batch["pixel_values"])
+        features = self.model.get_submodule("encoder")(batch["pixel_values"])
         labels = batch["labels"]
         loss = self.position_weight * F.mse_loss(
             self.position_head(features), self.places.expand(len(features), -1, -1)

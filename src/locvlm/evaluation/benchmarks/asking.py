@@ -10,7 +10,7 @@ from locvlm.templates import fill
 from locvlm.types import Box, Message, Part, Sample
 
 if TYPE_CHECKING:
-    from locvlm.processor import Located
+    from locvlm.located import Located
 
 Read: TypeAlias = "Callable[[Answer], Located]"
 
