@@ -8,8 +8,13 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # pytest-xdist runs one process per core
 
 import pytest
+from hypothesis import settings
 
 REPOSITORY = Path(__file__).parents[1]
+
+# A time limit for each example fails on a busy machine and finds nothing on an idle one.
+settings.register_profile("locvlm", deadline=None)
+settings.load_profile("locvlm")
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import timm
 import yaml
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
 
 from locvlm import LocVLM
 from locvlm.errors import CheckpointError, ConfigError
@@ -18,7 +19,9 @@ from tests.tiny import make_sample
 
 SMALL = [
     "name=small",
-    "scenes.splits={train: 24, val: 8, test: 8}",
+    "scenes.splits.train=24",
+    "scenes.splits.val=8",
+    "scenes.splits.test=8",
     "stages.encoder.max_steps=2",
     "stages.encoder.data.batch_size=4",
     "stages.instruct.max_steps=4",
@@ -175,9 +178,14 @@ def test_a_mistake_ends_with_a_message_and_without_a_traceback(tmp_path):
 
 @pytest.mark.slow
 def test_a_sweep_gives_each_job_a_folder_that_can_be_given_back(scenes_folder, tmp_path):
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    (tmp_path / "mine" / "experiment" / "small.yaml").write_text(
+        "# @package _global_\n" + OmegaConf.to_yaml(OmegaConf.from_dotlist(SMALL))
+    )
     done = command(
         "-m",
-        *SMALL,
+        "--config-dir=mine",
+        "+experiment=small",
         f"scenes_folder={scenes_folder}",
         "coordinates=nfp,ivb",
         "run=[instruct]",
@@ -186,7 +194,7 @@ def test_a_sweep_gives_each_job_a_folder_that_can_be_given_back(scenes_folder, t
     assert done.returncode == 0, done.stderr
     models = sorted((tmp_path / "runs" / "small-sweep").glob("*/model"))
     schemes = [type(LocVLM.from_pretrained(m).processor.coordinates).__name__ for m in models]
-    assert sorted(schemes) == ["IVB", "NFP"]
+    assert schemes == ["IVB", "NFP"]
     assert not any(set(str(model.relative_to(tmp_path))) & set("=,") for model in models)
 
 

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, MissingMandatoryValue, OmegaConf, open_dict
 
 from locvlm.cli import plain_errors
 from locvlm.config import check_targets
 from locvlm.errors import ConfigError
+from locvlm.evaluate import evaluate
 from locvlm.io import write_text
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class TrainConfig:
     logger: Any = MISSING
     checkpoint: str | None = None
     ckpt_path: str | None = None
+    evaluate: str | None = None
 
 
 ConfigStore.instance().store(name="train_schema", node=TrainConfig)
@@ -120,6 +122,31 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
         load_weights(model, cfg.checkpoint)
     stages = [_stage(cfg, name, processor) for name in cfg.run]
     return run_stages(model, stages, folder, resume=resume).get("val/loss")
+
+
+def evaluation_config(cfg: DictConfig, folder: Path) -> DictConfig:
+    """What `python -m locvlm.evaluate` would do with the model that `cfg` trains in `folder`.
+
+    It asks about the scenes and with the prompts of the training. Needs Hydra to be initialized.
+
+    Raises:
+        ConfigError: there is no such benchmark, or it has to be told more.
+    """
+    from hydra.errors import MissingConfigException
+
+    chosen = [f"checkpoint='{folder / "model"}'", f"benchmark={cfg.evaluate}"]
+    try:
+        evaluation = hydra.compose("evaluate", chosen)
+        with open_dict(evaluation):
+            evaluation.scenes, evaluation.prompts = cfg.scenes, cfg.prompts
+        OmegaConf.to_container(evaluation, resolve=True, throw_on_missing=True)
+    except (MissingConfigException, MissingMandatoryValue) as error:
+        raise ConfigError(
+            f"{cfg.evaluate} cannot be measured right after training: {error}",
+            where="evaluate",
+            fix="give evaluate=scenes, or run python -m locvlm.evaluate afterwards",
+        ) from error
+    return evaluation
 
 
 def _stage(cfg: DictConfig, name: str, processor: "Processor") -> "Stage":
@@ -180,7 +207,15 @@ def _quiet() -> None:
 @plain_errors
 def main(cfg: DictConfig) -> float | None:
     """The command."""
-    return train(cfg, Path(HydraConfig.get().runtime.output_dir))
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    # Composed first, so that a mistake in its name does not wait for the end of training.
+    evaluation = None if cfg.evaluate is None else evaluation_config(cfg, folder)
+    loss = train(cfg, folder)
+    if evaluation is not None:
+        from lightning.pytorch.utilities import rank_zero_only
+
+        rank_zero_only(evaluate)(evaluation)
+    return loss
 
 
 if __name__ == "__main__":

@@ -73,6 +73,7 @@ def test_reads_negative_deviations():
         ("There is no such object in the image.", "no location"),
         ("[] () [x] (1, 2, three, 4)", "no location"),
         ("4, 52, 13, 63", "no location"),
+        ("[\u0664, 52, 13, 63]", "no location"),
         ("It is located at [4, 52, 13", "no location"),
         ("[1, 2, 3]", "wrong count"),
         (f"[{', '.join(map(str, range(50)))}]", "wrong count"),
@@ -139,8 +140,8 @@ HOSTILE = {
     "spaces before a suffix": lambda n: "[1, 2]" + " " * n + "x",
     "spaced commas": lambda n: "[" + "1 , " * n + "]",
     "many numbers": lambda n: "[" + "1," * n + "1]",
-    "many locations": lambda n: "[1, 2, 3, 4] bbox" * (n // 10),
-    "many rejections": lambda n: "[4, 3, 2, 1] bbox" * (n // 10),
+    "many locations": lambda n: "[1, 2, 3, 4] bbox" * (n // 40),
+    "many rejections": lambda n: "[4, 3, 2, 1] bbox" * (n // 40),
     "suffix words": lambda n: "[1, 2] " + "bbox" * n,
 }
 
@@ -149,8 +150,8 @@ HOSTILE = {
 def test_takes_time_in_proportion_to_the_text(name):
     make, n = HOSTILE[name], 8_000
     short, long = make(n), make(16 * n)
-    ratio = min(seconds(long) / max(seconds(short), 1e-4) for _ in range(3))
-    assert ratio < 16 * 5  # a quadratic parser: 256
+    ratios = (seconds(long) / max(seconds(short), 1e-4) for _ in range(3))
+    assert any(ratio < 16 * 5 for ratio in ratios)  # a quadratic parser: 256
 
 
 def seconds(text):

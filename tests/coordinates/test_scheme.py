@@ -71,13 +71,13 @@ def test_a_negative_zero_is_written_as_zero():
     assert {NFP().format(number) for number in numbers[0]} == {"0.0000"}
 
 
-@every_scheme
+@pytest.mark.parametrize("scheme", [NFP(), IVB(224), DIGA(224)], ids=str)
 def test_a_million_boxes_are_no_loop_in_python(scheme):
     boxes = np.random.default_rng(0).random((1_000_000, 4))
-    few = [tuple(box) for box in boxes[:20_000].tolist()]
+    few = [tuple(box) for box in boxes[:5_000].tolist()]
     one_by_one = seconds(lambda: [scheme.decode(scheme.encode(box)) for box in few])
     at_once = seconds(lambda: scheme.decode_boxes(scheme.encode_boxes(boxes)))
-    assert at_once < one_by_one * 50 / 2
+    assert at_once / len(boxes) < one_by_one / len(few) / 2
 
 
 def seconds(call):

@@ -39,12 +39,12 @@ class Recorder(LightningModule):
 
 
 class PowerCut(Callback):
-    """Ends training after a number of steps."""
+    """Ends training after a number of steps, when the next batch is there already."""
 
     def __init__(self, step):
         self.step = step
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         if trainer.global_step == self.step:
             raise RuntimeError("the power went out")
 
@@ -111,12 +111,13 @@ def test_validation_shows_the_same_each_time(data, fit):
     assert fit(data(val=None)).validated == []
 
 
-@pytest.mark.parametrize("stop", [1, 7, 8, 9, 13])
-@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize(
+    ("stop", "num_workers"), [(1, 0), (7, 0), (8, 0), (9, 0), (13, 0), (5, 2), (8, 2)]
+)
 def test_a_run_that_broke_off_goes_on_with_the_very_next_batch(data, fit, stop, num_workers):
     whole = fit(data()).seen
     cut = fit(data(num_workers=num_workers), PowerCut(stop)).seen
-    # The checkpoint of the last step stands: it was written before the power went out.
+    assert len(cut) == stop
     rest = fit(data(num_workers=num_workers), ckpt_path=str(fit.last)).seen
     assert [*cut, *rest] == whole
 
@@ -202,10 +203,8 @@ from lightning import Trainer
 from tests.data.test_module import Recorder
 from tests.tiny import make_processor
 
-data = LocVLMDataModule(
-    make_processor(), {"talks": Source(sys.argv[1])}, val={"talks": Source(sys.argv[1])},
-    batch_size=2, num_workers=1,
-)
+talks = {"talks": Source(sys.argv[1])}
+data = LocVLMDataModule(make_processor(), talks, val=talks, batch_size=2)
 recorder = Recorder()
 trainer = Trainer(
     accelerator="cpu", devices=2, strategy="ddp", logger=False, enable_progress_bar=False,

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from locvlm import LocVLM
 from locvlm.errors import CheckpointError, LocVLMError
 from locvlm.models.checkpoint import load_weights
-from tests.tiny import ask, make_model, make_sample
+from tests.tiny import ask, make_model, make_processor, make_sample
 
 
 @pytest.fixture
@@ -138,6 +138,11 @@ def test_load_weights_gives_another_model_the_same_weights(model, folder, proces
     other = make_model(processor, seed=1)
     load_weights(other, folder)
     assert torch.equal(other.adapter.net[0].weight, model.adapter.net[0].weight)
+
+
+def test_weights_for_other_tokens_are_refused(folder):
+    with pytest.raises(CheckpointError, match=r"another one: \d+ of \d+ tokens differ, such as '"):
+        load_weights(make_model(make_processor(bins=64)), folder)
 
 
 def test_a_cut_weights_file_is_refused(folder):

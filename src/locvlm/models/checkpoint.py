@@ -56,7 +56,7 @@ def load_model(folder: str | Path) -> LocVLM:
     config = read_config(folder)
     parts = {name: build(config[name]) for name in PARTS}
     model = LocVLM(**parts, processor=Processor.load(folder))
-    load_weights(model, folder)
+    _fill(model, folder)
     return model.eval()
 
 
@@ -64,26 +64,21 @@ def load_weights(model: LocVLM, folder: str | Path) -> None:
     """Gives `model` the weights of a model folder; everything else stays its own.
 
     Raises:
-        CheckpointError: not a model folder, or its weights do not fit: names keys and shapes.
+        CheckpointError: not a model folder, its weights do not fit (names keys and shapes), or
+            its token ids stand for other tokens.
     """
     read_config(folder)
-    path = Path(folder) / WEIGHTS
-    try:
-        found = load_file(path)
-    except (OSError, SafetensorError) as error:
+    theirs = Processor.load(folder).tokenizer.get_vocab()
+    ours = model.processor.tokenizer.get_vocab()
+    if theirs != ours:
+        other = sorted(token for token in ours if theirs.get(token) != ours[token])
         raise CheckpointError(
-            f"cannot read these weights: {error}", where=str(path), fix="copy the folder again"
-        ) from error
-    wanted = _tensors(model)
-    problems = _differences(wanted, found)
-    if problems:
-        raise CheckpointError(
-            "these weights are of another model:\n" + "\n".join(f"    {line}" for line in problems),
-            where=str(path),
-            fix="build the model that they were saved from",
+            f"its tokenizer is another one: {len(other)} of {len(ours)} tokens differ"
+            + (f", such as {other[0]!r}" if other else ""),
+            where=str(folder),
+            fix="keep the tokenizer, and its bins, that the weights were trained with",
         )
-    for name, tensor in wanted.items():
-        tensor.data = found[name].to(tensor.device)
+    _fill(model, folder)
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
@@ -117,6 +112,27 @@ def read_config(folder: str | Path) -> dict[str, Any]:
             fix=f"load it with locvlm {config.get('locvlm')}",
         )
     return config
+
+
+def _fill(model: LocVLM, folder: str | Path) -> None:
+    """Reads all weights of `model`; refuses those of another architecture."""
+    path = Path(folder) / WEIGHTS
+    try:
+        found = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"cannot read these weights: {error}", where=str(path), fix="copy the folder again"
+        ) from error
+    wanted = _tensors(model)
+    problems = _differences(wanted, found)
+    if problems:
+        raise CheckpointError(
+            "these weights are of another model:\n" + "\n".join(f"    {line}" for line in problems),
+            where=str(path),
+            fix="build the model that they were saved from",
+        )
+    for name, tensor in wanted.items():
+        tensor.data = found[name].to(tensor.device)
 
 
 def _node(part: TimmEncoder | Adapter) -> dict[str, Any]:
