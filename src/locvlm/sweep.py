@@ -60,7 +60,7 @@ def collect(folder: Path) -> list[Any]:
     """
     from locvlm.report.sweep import Run
 
-    runs = [
+    return [
         Run(
             folder=path.parent.name,
             overrides=read_json(path),
@@ -70,7 +70,6 @@ def collect(folder: Path) -> list[Any]:
         for path in sorted(folder.glob(f"*/{OVERRIDES}"))
         if (path.parent / "model").is_dir()
     ]
-    return runs
 
 
 def _results(folder: Path) -> Iterator[dict[str, Any]]:

@@ -134,7 +134,7 @@ def evaluation_config(cfg: DictConfig, folder: Path) -> DictConfig:
     """
     from hydra.errors import MissingConfigException
 
-    chosen = [f"checkpoint='{folder / "model"}'", f"benchmark={cfg.evaluate}"]
+    chosen = [f"checkpoint='{folder}/model'", f"benchmark={cfg.evaluate}"]
     try:
         evaluation = hydra.compose("evaluate", chosen)
         with open_dict(evaluation):

@@ -51,9 +51,7 @@ def test_a_bad_sample_gives_its_place_to_another_and_is_named(shards, processor)
     assert same(examples[Draw(0, 1, 0)]["example"], loaded["example"])
 
 
-def test_a_sample_that_nothing_can_be_asked_about_gives_its_place_but_is_not_bad(
-    shards, processor
-):
+def test_a_sample_that_nothing_can_be_asked_about_gives_its_place_but_is_not_bad(shards, processor):
     twice = annotated(1).instances * 2
     samples = [annotated(0), replace(annotated(1), instances=twice)]
     objective = Mix([LocPred(["Where is {category}?"])], [1])

@@ -134,9 +134,7 @@ def _panels(runs: Sequence[Run]) -> dict[str, list[Interval | None]]:
         found = [{m["headline"]: m for m in run.headlines}.get(name) for run in runs]
         panels[f"{name}, %"] = [_percents(metric) for metric in found]
     for name in _union(run.losses for run in runs):
-        panels[name] = [
-            (run.losses[name],) * 3 if name in run.losses else None for run in runs
-        ]
+        panels[name] = [(run.losses[name],) * 3 if name in run.losses else None for run in runs]
     return panels
 
 
