@@ -16,7 +16,7 @@ from locvlm.cli import plain_errors
 from locvlm.config import check_targets
 from locvlm.errors import ConfigError
 from locvlm.evaluate import evaluate
-from locvlm.io import write_text
+from locvlm.io import sha256, write_text
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -82,6 +82,18 @@ class TrainConfig:
 
 
 ConfigStore.instance().store(name="train_schema", node=TrainConfig)
+
+
+def folder_name(overrides: str) -> str:
+    """A name for the folder of a sweep's run; file systems take 255 bytes at most."""
+    return (
+        overrides
+        if len(overrides) <= 200
+        else f"{overrides[:180]}-{sha256(overrides.encode())[:12]}"
+    )
+
+
+OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
 
 
 def train(cfg: DictConfig, folder: Path) -> float | None:

@@ -1,0 +1,120 @@
+import io
+import json
+
+import pytest
+from PIL import Image
+
+from locvlm.data import Quarantine
+from locvlm.data.readers import CocoReader
+from locvlm.errors import DataError
+from locvlm.types import Box, Instance
+
+CATEGORIES = [{"id": 3, "name": "cat"}, {"id": 17, "name": "dog"}, {"id": 90, "name": "cow"}]
+
+
+def annotation(image_id=1, category_id=3, bbox=(2, 3, 10, 5), **more):
+    return {"id": 5, "image_id": image_id, "category_id": category_id, "bbox": list(bbox), **more}
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Reads annotations about one 40 x 30 image; gives samples and quarantined records."""
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "a.png")
+
+    def run(annotations, images=None, **options):
+        images = [{"id": 1, "file_name": "a.png", "width": 40, "height": 30}] + (images or [])
+        file = tmp_path / "instances.json"
+        data = {"images": images, "annotations": annotations, "categories": CATEGORIES}
+        file.write_text(json.dumps(data))
+        quarantine = Quarantine()
+        reader = CocoReader(str(file), str(tmp_path), **options)
+        return list(reader.read(quarantine)), quarantine
+
+    return run
+
+
+def test_a_box_becomes_corners_and_sparse_ids_become_names(read):
+    [sample], quarantine = read([annotation(category_id=17)])
+    assert sample.instances == (Instance("dog", Box(2, 3, 12, 8)),)
+    assert (sample.key, sample.size, len(quarantine)) == ("1", (40, 30), 0)
+
+
+def test_crowds_and_descriptions_are_kept(read):
+    [sample], _ = read([annotation(iscrowd=1, description="cat that sleeps")])
+    assert sample.instances[0].crowd
+    assert sample.instances[0].description == "cat that sleeps"
+
+
+def test_absent_categories_are_drawn_from_the_others_and_repeat(read):
+    [sample], _ = read([annotation()])
+    assert sorted(sample.absent) == ["cow", "dog"]
+    assert read([annotation()])[0][0].absent == sample.absent
+
+
+def test_absent_categories_of_the_file_come_first(tmp_path, read):
+    [sample], _ = read([annotation()], n_negatives=1)
+    assert len(sample.absent) == 1
+
+
+def test_a_box_that_leaves_its_image_is_clipped(read):
+    [sample], quarantine = read([annotation(bbox=(30, 20, 50, 50))])
+    assert sample.instances[0].box == Box(30, 20, 40, 30)
+    assert not len(quarantine)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"bbox": (50, 3, 10, 5)}, "box outside its image"),
+        ({"bbox": (2, 3, 0, 5)}, "box without area"),
+        ({"bbox": (2, 3, float("nan"), 5)}, "box without area"),
+        ({"bbox": (2, 3, 10)}, "bbox is not"),
+        ({"bbox": ("x", 3, 10, 5)}, "bbox is not"),
+        ({"category_id": 4}, "unknown category id"),
+    ],
+)
+def test_a_bad_annotation_is_set_aside_and_the_others_stay(read, wrong, reason):
+    [sample], quarantine = read([annotation(**wrong), annotation(category_id=17)])
+    assert [instance.category for instance in sample.instances] == ["dog"]
+    assert len(quarantine) == 1
+    assert any(reason in kind for kind in quarantine.reasons)
+
+
+def test_a_missing_image_is_set_aside_and_the_work_goes_on(read):
+    missing = {"id": 2, "file_name": "none.png"}
+    samples, quarantine = read([annotation(), annotation(image_id=2)], [missing])
+    assert [sample.key for sample in samples] == ["1"]
+    assert "image file is missing" in quarantine.reasons
+
+
+def test_an_image_without_annotations_shows_no_category_at_all(read):
+    samples, quarantine = read([annotation()], [{"id": 2, "file_name": "a.png"}])
+    assert samples[1].instances == ()
+    assert sorted(samples[1].absent) == ["cat", "cow", "dog"]
+    assert not len(quarantine)
+
+
+def test_a_size_that_differs_from_the_file_is_set_aside(tmp_path, read):
+    Image.new("RGB", (20, 30)).save(tmp_path / "b.png")
+    other = {"id": 2, "file_name": "b.png", "width": 40, "height": 30}
+    _, quarantine = read([annotation(), annotation(image_id=2)], [other])
+    assert len(quarantine) == 1
+
+
+def test_refuses_a_file_that_is_no_coco_json(tmp_path):
+    file = tmp_path / "x.json"
+    file.write_text(json.dumps([1, 2]))
+    with pytest.raises(DataError, match="not a COCO instances file"):
+        list(CocoReader(str(file), str(tmp_path)).read(Quarantine()))
+
+
+def test_reads_the_real_extract(real_data):
+    folder = real_data / "coco"
+    reader = CocoReader(str(folder / "instances_val2014_100images.json"), str(folder / "images"))
+    quarantine = Quarantine()
+    samples = list(reader.read(quarantine))
+    assert len(samples) == 5
+    assert len(quarantine) == 95
+    for sample in samples:
+        assert Image.open(io.BytesIO(sample.image)).size == sample.size
+        assert not {instance.category for instance in sample.instances} & set(sample.absent)
