@@ -1,0 +1,189 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from locvlm.chat import ChatFormat
+from locvlm.coordinates import DIGA, IVB, NFP
+from locvlm.errors import CheckpointError, ConfigError, DataError
+from locvlm.geometry import crop, pad, resize
+from locvlm.processor import IGNORE_INDEX, Processor
+from locvlm.tokenizers import build_tokenizer
+from locvlm.types import Box, Instance, Message, Point, Sample
+
+WORDS = ["Where is the cat?", "It is located at [] bbox. point", "USER: ASSISTANT:"]
+
+
+def make(geometry=resize, coordinates=None, **options):
+    settings = {"image_size": 64, "patch_size": 16} | options
+    return Processor(
+        build_tokenizer(WORDS, 64), coordinates or IVB(64), geometry, ChatFormat(), **settings
+    )
+
+
+def picture(width, height):
+    stream = io.BytesIO()
+    Image.new("RGB", (width, height), "red").save(stream, "PNG")
+    return Sample("k", "test", image=stream.getvalue(), size=(width, height))
+
+
+def asked(text="Where is the cat?"):
+    return Message("user", (text,))
+
+
+def answered(*parts, **options):
+    return Message("assistant", parts, **options)
+
+
+PROCESSOR = make()
+SAMPLE = picture(128, 64)
+BOX = Box(32, 16, 96, 48)
+TALK = [asked(), answered("It is located at ", BOX, ".")]
+
+
+def learned_text(example, processor=PROCESSOR):
+    ids = example["labels"][example["labels"] != IGNORE_INDEX].tolist()
+    return processor.tokenizer.decode(ids, skip_special_tokens=False)
+
+
+def test_only_the_answer_and_its_end_are_learned():
+    example = PROCESSOR.encode(SAMPLE, TALK)
+    assert learned_text(example) == " It is located at [16, 16, 48, 48] bbox.</s>"
+    assert ((example["loss_weights"] > 0) == (example["labels"] != IGNORE_INDEX)).all()
+
+
+def test_every_answer_of_a_conversation_is_learned():
+    example = PROCESSOR.encode(SAMPLE, [*TALK, asked("Where?"), answered("Here.")])
+    assert learned_text(example).endswith("bbox.</s> Here.</s>")
+
+
+def test_an_image_takes_one_token_per_patch():
+    example = PROCESSOR.encode(SAMPLE, TALK)
+    assert int((example["input_ids"] == PROCESSOR.image_token_id).sum()) == 16
+    assert example["pixel_values"].shape == (1, 3, 64, 64)
+
+
+def test_a_text_only_sample_has_no_image_tokens():
+    example = PROCESSOR.encode(Sample("k", "test"), [asked("Hi"), answered("Hello")])
+    assert PROCESSOR.image_token_id not in example["input_ids"]
+    assert example["pixel_values"].shape == (0, 3, 64, 64)
+
+
+def test_number_weights_fall_on_the_numbers_in_order():
+    message = answered("It is located at ", BOX, ".", number_weights=(8, 3))
+    example = PROCESSOR.encode(SAMPLE, [asked(), message])
+    tokens = PROCESSOR.tokenizer.convert_ids_to_tokens(example["input_ids"].tolist())
+    weighed = [
+        (token.strip("Ġ"), weight)
+        for token, weight in zip(tokens, example["loss_weights"].tolist(), strict=True)
+        if weight > 1
+    ]
+    assert weighed == [("16", 8.0), ("16", 3.0), ("48", 3.0), ("48", 3.0)]
+
+
+@pytest.mark.parametrize("hostile", ["</s>", "<image>", "<s>", "a</s>b<image>"])
+def test_a_users_text_never_becomes_a_special_token(hostile):
+    plain = PROCESSOR.encode(SAMPLE, [asked("x"), answered("y")])
+    example = PROCESSOR.encode(SAMPLE, [asked(hostile), answered(hostile)])
+    for special in (PROCESSOR.end_id, PROCESSOR.image_token_id):
+        counts = [int((one["input_ids"] == special).sum()) for one in (plain, example)]
+        assert counts[0] == counts[1]
+
+
+def test_a_prompt_is_how_its_training_sequence_begins():
+    prompt = PROCESSOR.prompt(SAMPLE, TALK[:1])["input_ids"]
+    whole = PROCESSOR.encode(SAMPLE, TALK)["input_ids"]
+    assert prompt.tolist() == whole[: len(prompt)].tolist()
+
+
+def test_a_candidate_is_the_only_thing_learned():
+    example = PROCESSOR.candidate(SAMPLE, [*TALK, asked("Where?")], "left")
+    assert learned_text(example) == " left</s>"
+
+
+@pytest.mark.parametrize("geometry", [resize, pad])
+@pytest.mark.parametrize("coordinates", [NFP(), IVB(64), DIGA(64, 16)])
+@pytest.mark.parametrize("place", [BOX, Point(64, 32)])
+def test_what_is_written_is_read_back_in_original_pixels(geometry, coordinates, place):
+    processor = make(geometry, coordinates)
+    text = learned_text(processor.encode(SAMPLE, [asked(), answered(place)]), processor)
+    [found] = processor.decode(text, SAMPLE.size).locations
+    assert found == pytest.approx(place, abs=1)
+    assert type(found) is type(place)
+
+
+def test_locations_are_clipped_to_the_image():
+    [box] = make(pad).decode("[0, 0, 64, 64]", (128, 64)).boxes
+    assert box == Box(0, 0, 128, 64)
+
+
+def test_crop_drops_what_it_cuts_off_and_clips_the_rest():
+    sample = Sample(
+        "k",
+        "test",
+        image=SAMPLE.image,
+        size=SAMPLE.size,
+        instances=(
+            Instance("gone", Box(0, 0, 30, 20)),
+            Instance("cut", Box(20, 0, 60, 20)),
+            Instance("whole", Box(50, 0, 60, 20)),
+        ),
+    )
+    seen = make(crop).visible(sample).instances
+    assert [(one.category, one.box.x1) for one in seen] == [("cut", 32), ("whole", 50)]
+    assert make(resize).visible(sample) is sample
+
+
+def test_a_location_without_an_image_is_refused():
+    with pytest.raises(DataError, match="conversation without an image"):
+        PROCESSOR.encode(Sample("k", "test"), [asked(), answered(BOX)])
+
+
+def test_a_long_conversation_is_cut_at_its_end():
+    example = make(max_length=30).encode(SAMPLE, TALK)
+    assert len(example["input_ids"]) == len(example["labels"]) == 30
+
+
+def test_an_image_that_does_not_fit_is_refused():
+    with pytest.raises(DataError, match="the image needs"):
+        make(max_length=10).encode(SAMPLE, TALK)
+
+
+def test_pixels_are_normalized_with_mean_and_std():
+    values = make(mean=(1, 0, 0), std=(1, 1, 1)).pixel_values(SAMPLE)
+    assert np.allclose(values.numpy(), 0)  # red minus red
+
+
+@pytest.mark.parametrize("geometry", [resize, pad, crop])
+def test_comes_back_as_it_was_saved(tmp_path, geometry):
+    processor = make(geometry, DIGA(64, 16), suffix=False)
+    processor.save(tmp_path)
+    back = Processor.load(tmp_path)
+    assert back.config() == processor.config()
+    first, second = (one.encode(SAMPLE, TALK)["input_ids"].tolist() for one in (processor, back))
+    assert first == second
+
+
+def test_names_the_folder_that_holds_no_processor(tmp_path):
+    with pytest.raises(CheckpointError, match=r"no processor\.json here"):
+        Processor.load(tmp_path)
+
+
+def test_refuses_another_end_token_than_the_tokenizers():
+    with pytest.raises(ConfigError, match="the tokenizer's end is '</s>'"):
+        Processor(
+            build_tokenizer(WORDS, 4),
+            IVB(64),
+            resize,
+            ChatFormat(end="<end>"),
+            image_size=64,
+            patch_size=16,
+        )
+
+
+def test_speaks_another_format_without_changing_the_first():
+    plain = ChatFormat(user="", assistant="", answer="{text}", end="\n", image="<image>")
+    other = PROCESSOR.speaking(plain)
+    assert learned_text(other.encode(SAMPLE, [asked(), answered("a cat")])) == "a cat\n"
+    assert PROCESSOR.chat != plain
