@@ -126,6 +126,11 @@ def test_a_crop_says_how_much_of_a_box_it_shows(box, share):
     assert crop(200, 100).flip().visible(box) == share
 
 
+def test_a_crop_cuts_boxes_to_what_it_shows():
+    assert crop(200, 100).seen(Box(40, 10, 180, 90)) == Box(50, 10, 150, 90)
+    assert crop(100, 200).flip().seen(Box(10, 40, 90, 180)) == Box(10, 50, 90, 150)
+
+
 @pytest.mark.parametrize("mode", [resize, pad])
 def test_resize_and_pad_show_all_of_every_box(mode):
     assert mode(201, 100).visible(Box(0, 0, 201, 100)) == 1

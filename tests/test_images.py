@@ -151,6 +151,13 @@ def test_refuses_a_file_cut_short(kind):
     assert e.value.fix
 
 
+def test_refuses_a_file_with_a_broken_chunk():
+    # Pillow raises SyntaxError where it looks for more pixels and finds this
+    data = png_of(40, 50).replace(b"IEND", b"\xfb*\xcb@")
+    with pytest.raises(DataError, match="cannot be decoded, .* broken PNG file"):
+        decode_image(data, "test")
+
+
 def test_the_size_comes_from_the_header_alone():
     assert image_size(png_of(7000, 8000), "test") == (7000, 8000)
 
