@@ -12,6 +12,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from locvlm.cli import plain_errors, print_table, set_up_logging
+from locvlm.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from locvlm.data import Draw, Examples
@@ -53,6 +54,7 @@ def audit(cfg: DictConfig) -> "Supervision":
     """Prints `cfg.n` samples token by token, and how much is learned of `cfg.checked`.
 
     Raises:
+        ConfigError: there is no such split.
         DataError: nothing in the data set is learned.
     """
     from hydra.utils import instantiate
@@ -63,6 +65,10 @@ def audit(cfg: DictConfig) -> "Supervision":
 
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
     check_targets(settings)
+    if cfg.split not in ("train", "val"):
+        raise ConfigError(
+            f"no split called {cfg.split!r}", where="split", fix="choose train or val"
+        )
     settings["data"].pop("processor")
     processor = instantiate(settings["processor"], _convert_="all")
     make = instantiate(settings["data"], _convert_="all", _partial_=True)
@@ -86,7 +92,6 @@ def audit(cfg: DictConfig) -> "Supervision":
 
 def _show(examples: "Examples", draw: "Draw") -> None:
     from locvlm.data.audit import token_rows
-    from locvlm.errors import DataError
 
     try:
         sample, messages = examples.sample(draw)
