@@ -4,11 +4,12 @@ from random import Random
 import pytest
 
 from locvlm.errors import ConfigError
-from locvlm.objectives import ListAll, LocPred, Mix, NegPred, RevLoc, single_instances
+from locvlm.objectives import LocPred, Mix, NegPred, Presence, RevLoc, single_instances
 from locvlm.types import Box, Instance, Point, Sample
 
 LOCALIZE = ["Where is {category} in terms of {repr}?", "Localize {category} as {repr}?"]
 DESCRIBE = ["What is at {location}?"]
+PRESENCE = ["Is there {article} {category}?"]
 CAT = Instance("cat", Box(10, 20, 30, 40), description="cat that is grey")
 DOG = Instance("dog", Box(0, 0, 5, 5))
 SAMPLE = Sample("k", "test", instances=(CAT, DOG), absent=("bird", "cow"))
@@ -75,21 +76,29 @@ def test_revloc_gives_the_box_and_wants_the_description():
     }
 
 
-def test_list_all_ties_every_name_to_its_box():
-    [(_, answer)] = turns(ListAll(["List all objects with their {repr}."]))
-    parts = answer.parts
-    assert {parts[parts.index(i.box) - 1] for i in (CAT, DOG)} <= {
-        "cat that is grey at ",
-        ", cat that is grey at ",
-        "dog at ",
-        ", dog at ",
-    }
-    assert parts[-1] == "."
+def test_presence_asks_as_often_for_absent_objects_as_for_those_that_are_there():
+    asked = {question.parts: answer.parts for question, answer in turns(Presence(PRESENCE))}
+    yes = {question for question, answer in asked.items() if answer == ("Yes.",)}
+    assert yes == {("Is there a cat that is grey?",), ("Is there a dog?",)}
+    no = {question for question, answer in asked.items() if answer == ("No.",)}
+    assert len(no) == 2
+    assert all(any(name in question for name in SAMPLE.absent) for (question,) in no)
 
 
-def test_order_of_a_list_does_not_follow_the_annotations():
-    firsts = {turns(ListAll(["List."]), seed)[0][1].parts[1] for seed in range(30)}
-    assert firsts == {CAT.box, DOG.box}
+def test_presence_mixes_both_answers():
+    firsts = {turns(Presence(PRESENCE), seed)[0][1].parts for seed in range(30)}
+    assert firsts == {("Yes.",), ("No.",)}
+
+
+def test_answers_weigh_what_they_are_told_and_numbers_their_own():
+    [(_, answer), *_] = turns(LocPred(LOCALIZE, weight=4, number_weights=[8, 3]))
+    assert (answer.weight, answer.number_weights) == (4, (8, 3))
+    for objective in (
+        NegPred(LOCALIZE, weight=4),
+        RevLoc(DESCRIBE, weight=4),
+        Presence(PRESENCE, weight=4),
+    ):
+        assert {answer.weight for _, answer in turns(objective)} == {4}
 
 
 def test_categories_that_occur_twice_are_never_asked_for():

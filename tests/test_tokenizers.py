@@ -1,7 +1,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from locvlm.tokenizers import build_tokenizer
+from locvlm.tokenizers import build_tokenizer, number_tokens
 
 TOKENIZER = build_tokenizer(["Where is the red circle?", "USER: ASSISTANT: It is here."], 224)
 
@@ -44,3 +44,11 @@ def test_a_phrase_is_one_token_with_its_characters_kept():
     assert tokenizer.convert_ids_to_tokens(encoded["input_ids"])[1:] == ["a", phrase, "?"]
     assert encoded["offset_mapping"][2] == (1, 1 + len(phrase))
     assert tokenizer.decode(encoded["input_ids"][1:]) == f"a{phrase}?"
+
+
+def test_the_tokens_of_integers_are_found_with_and_without_a_space():
+    tokenizer = build_tokenizer(["007 1x ² 3"], 12)
+    found = number_tokens(tokenizer, 11)
+    assert list(found) == list(range(12))
+    for number, ids in found.items():
+        assert {tokenizer.decode([token]) for token in ids} == {str(number), f" {number}"}

@@ -13,6 +13,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from locvlm import LocVLM
+from locvlm.data.shards import Shards
 from locvlm.errors import CheckpointError, ConfigError
 from locvlm.train import train
 from tests.tiny import make_sample
@@ -24,6 +25,8 @@ SMALL = [
     "scenes.splits.test=8",
     "stages.encoder.max_steps=2",
     "stages.encoder.data.batch_size=4",
+    "scenes.n_pairs=24",
+    "stages.pairs.max_steps=2",
     "stages.instruct.max_steps=4",
     "data.batch_size=2",
     "data.val_length=8",
@@ -59,16 +62,26 @@ def test_one_command_trains_all_stages_and_leaves_a_model_that_answers(run, tmp_
     loss = run("+experiment=binned224", "name=small")
     assert 0 < loss < 10
     folder = tmp_path / "run"
-    assert json.loads((folder / "finished.json").read_text()) == ["encoder", "instruct"]
+    assert json.loads((folder / "finished.json").read_text()) == ["encoder", "pairs", "instruct"]
     model = LocVLM.from_pretrained(folder / "model")
     assert isinstance(model.locate(make_sample().image, "red circle"), list)
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert config["coordinates"] == {"_target_": "locvlm.coordinates.IVB", "bins": 64}
-    for stage in ("encoder", "instruct"):
+    for stage in ("encoder", "pairs", "instruct"):
         names = {path.name.split(".")[0] for path in (folder / stage).iterdir()}
         assert {"metrics", "events", "checkpoints"} <= names
     header = (folder / "instruct" / "metrics.csv").read_text().splitlines()[0].split(",")
     assert {"train/loss", "val/loss", "lr-MuonAdamW/pg1"} <= set(header)
+
+
+def test_names_are_bound_on_scenes_of_two_objects_before_those_of_more(run, scenes_folder):
+    run("run=[encoder,pairs]")
+    pairs, scenes = (
+        Shards(Path(folder) / "shards" / "train-localization")
+        for folder in (f"{scenes_folder}-pairs", scenes_folder)
+    )
+    assert {len(pairs[n].instances) for n in range(len(pairs))} == {2}
+    assert {len(scenes[n].instances) for n in range(len(scenes))} == {2, 3, 4}
 
 
 def test_a_stage_can_be_run_alone_from_a_saved_model(run, tmp_path):
@@ -87,13 +100,13 @@ def test_a_second_run_is_refused_and_a_resumed_one_does_what_is_left(run, tmp_pa
         run("run=[encoder]")
     run("ckpt_path=last")
     finished = json.loads((tmp_path / "run" / "finished.json").read_text())
-    assert finished == ["encoder", "instruct"]
+    assert finished == ["encoder", "pairs", "instruct"]
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["run=[instuct]"], r"no stage named instuct(?s:.*)encoder, instruct"),
+        (["run=[instuct]"], r"no stage named instuct(?s:.*)encoder, pairs, instruct"),
         (["ckpt_path=best"], r"ckpt_path is 'best'(?s:.*)ckpt_path=last"),
         (["+stages.instruct.optimizer.lrr=1"], r"takes no 'lrr'(?s:.*)did you mean 'lr'"),
         (["stages.instruct.trained=[lora]"], "no part named lora"),
@@ -172,7 +185,7 @@ def test_a_mistake_ends_with_a_message_and_without_a_traceback(tmp_path):
     done = command("run=[instuct]", folder=tmp_path)
     assert done.returncode == 1
     assert done.stderr.strip() == (
-        "error: no stage named instuct\n  where: run\n  fix:   choose from encoder, instruct"
+        "error: no stage named instuct\n  where: run\n  fix:   choose from encoder, pairs, instruct"
     )
 
 

@@ -36,6 +36,7 @@ class AuditConfig:
     objectives: Any = MISSING
     prompts: Any = MISSING
     description_share: float = 1.0
+    answer_weight: float = 1.0
     number_weights: list[float] = field(default_factory=list)
     model: Any = MISSING
     scenes: Any = MISSING

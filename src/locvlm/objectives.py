@@ -14,7 +14,8 @@ from typing import Protocol, TypeAlias, TypeVar
 
 from locvlm.errors import ConfigError
 from locvlm.templates import fill
-from locvlm.types import Box, Instance, Location, Message, Part, Sample
+from locvlm.text import article
+from locvlm.types import Box, Instance, Location, Message, Sample
 
 Turn: TypeAlias = tuple[Message, Message]
 T = TypeVar("T")
@@ -40,13 +41,15 @@ class LocPred:
         answer: template of the target, with {location}.
         description_share: how often an object is named by its description, where it has one.
         point_share: how often the centre point is asked for instead of the box.
-        number_weights: what the location's numbers weigh in the loss, see `Message`.
+        weight: what each token of the answer weighs in the loss; 1 is the paper's.
+        number_weights: what the location's numbers weigh instead, see `Message`.
     """
 
     prompts: Sequence[str]
     answer: str = "It is located at {location}."
     description_share: float = 1.0
     point_share: float = 0.0
+    weight: float = 1.0
     number_weights: Sequence[float] = ()
 
     def turns(self, sample: Sample, rng: Random) -> Iterator[Turn]:
@@ -54,11 +57,13 @@ class LocPred:
             location, words = _location(instance.box, self.point_share, rng)
             name = _name(instance, self.description_share, rng)
             question = fill(rng.choice(self.prompts), category=name, repr=words)
-            answer = fill(self.answer, location=location)
-            yield (
-                Message("user", question),
-                Message("assistant", answer, number_weights=tuple(self.number_weights)),
+            answer = Message(
+                "assistant",
+                fill(self.answer, location=location),
+                weight=self.weight,
+                number_weights=tuple(self.number_weights),
             )
+            yield Message("user", question), answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +74,21 @@ class NegPred:
         prompts: the templates of `LocPred`.
         answer: the target.
         point_share: how often the prompt asks for a point, as in `LocPred`.
+        weight: what each token of the answer weighs in the loss. Only the first one says anything,
+            and beside numbers that weigh much it is not heard.
     """
 
     prompts: Sequence[str]
     answer: str = "There is no such object in the image."
     point_share: float = 0.0
+    weight: float = 1.0
 
     def turns(self, sample: Sample, rng: Random) -> Iterator[Turn]:
         for name in _shuffled(sample.absent, rng):
             words = POINT_WORDS if rng.random() < self.point_share else BOX_WORDS
             question = fill(rng.choice(self.prompts), category=name, repr=words)
-            yield Message("user", question), Message("assistant", (self.answer,))
+            answer = Message("assistant", (self.answer,), weight=self.weight)
+            yield Message("user", question), answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +100,14 @@ class RevLoc:
         answer: template of the target, with {description}.
         description_share: how often the description is the target; otherwise the category.
         point_share: how often the centre point is given instead of the box.
+        weight: what each token of the answer weighs in the loss.
     """
 
     prompts: Sequence[str]
     answer: str = "There is a {description}."
     description_share: float = 1.0
     point_share: float = 0.0
+    weight: float = 1.0
 
     def turns(self, sample: Sample, rng: Random) -> Iterator[Turn]:
         for instance in _shuffled(single_instances(sample.instances), rng):
@@ -104,38 +115,40 @@ class RevLoc:
             name = _name(instance, self.description_share, rng)
             question = fill(rng.choice(self.prompts), location=location)
             answer = fill(self.answer, description=name)
-            yield Message("user", question), Message("assistant", answer)
+            yield Message("user", question), Message("assistant", answer, weight=self.weight)
 
 
 @dataclass(frozen=True, slots=True)
-class ListAll:
-    """Asks for all objects at once; the answer names each with its location, in random order.
+class Presence:
+    """Asks whether an object is there, as often for absent ones as for those that are.
 
-    A dense task beyond the paper: every turn ties all names of an image to their places.
+    Beyond the paper: the yes/no questions of hallucination benchmarks (POPE) as training turns.
 
     Args:
-        prompts: templates with {repr}.
-        item: template of one object, with {description} and {location}.
-        description_share: how often an object is named by its description.
-        number_weights: what the locations' numbers weigh in the loss, see `Message`.
+        prompts: templates with {article} and {category}.
+        present: the answer if it is there.
+        absent: the answer if it is not.
+        description_share: how often an object is named by its description, where it has one.
+        weight: what each token of the answer weighs in the loss.
     """
 
     prompts: Sequence[str]
-    item: str = "{description} at {location}"
+    present: str = "Yes."
+    absent: str = "No."
     description_share: float = 1.0
-    number_weights: Sequence[float] = ()
+    weight: float = 1.0
 
     def turns(self, sample: Sample, rng: Random) -> Iterator[Turn]:
-        parts: list[Part] = []
-        for instance in _shuffled(single_instances(sample.instances), rng):
-            name = _name(instance, self.description_share, rng)
-            parts += [", "] if parts else []
-            parts += fill(self.item, description=name, location=instance.box)
-        if parts:
-            question = fill(rng.choice(self.prompts), repr=BOX_WORDS)
-            weights = tuple(self.number_weights)
-            answer = Message("assistant", (*parts, "."), number_weights=weights)
-            yield Message("user", question), answer
+        there = [
+            _name(instance, self.description_share, rng)
+            for instance in single_instances(sample.instances)
+        ]
+        n_absent = min(len(there), len(sample.absent))
+        asked = [(name, self.present) for name in there]
+        asked += [(name, self.absent) for name in rng.sample(sample.absent, n_absent)]
+        for name, answer in _shuffled(asked, rng):
+            question = fill(rng.choice(self.prompts), article=article(name), category=name)
+            yield Message("user", question), Message("assistant", (answer,), weight=self.weight)
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,3 +65,16 @@ def build_tokenizer(
         pad_token="<pad>",
         clean_up_tokenization_spaces=False,
     )
+
+
+def number_tokens(tokenizer: PreTrainedTokenizerFast, last: int) -> dict[int, list[int]]:
+    """The ids of the tokens that are the integers 0 to `last`, with and without a space before.
+
+    Integers that are written in several tokens are left out.
+    """
+    found: dict[int, list[int]] = {}
+    for token, number in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]):
+        digits = token.lstrip("\u0120\u2581")  # a space, as byte-level and sentencepiece write it
+        if digits.isascii() and digits.isdecimal() and str(int(digits)) == digits:
+            found.setdefault(int(digits), []).append(number)
+    return {number: ids for number, ids in sorted(found.items()) if number <= last}

@@ -70,6 +70,7 @@ class TrainConfig:
     prompts: Any = MISSING
     description_share: float = 1.0
     number_weights: list[float] = field(default_factory=list)
+    answer_weight: float = 1.0
     data: Any = MISSING
     scenes: Any = MISSING
     scenes_folder: str = MISSING

@@ -113,3 +113,13 @@ def test_a_damaged_sample_raises_where_it_is_asked_for_by_itself(shards, process
     (folder / "000000.tar").write_bytes(data)
     with pytest.raises(DataError, match="checksum"):
         Examples([Source(folder)], processor).sample(Draw(0, 0, 0))
+
+
+def test_answers_of_finished_conversations_weigh_what_their_source_says(shards, processor):
+    folder = shards(map(talked, range(2)))
+    plain, heavy = (
+        Examples([Source(folder, answer_weight=weight)], processor)[Draw(0, 1, 0)]["example"]
+        for weight in (1.0, 4.0)
+    )
+    assert heavy["loss_weights"].equal(4 * plain["loss_weights"])
+    assert heavy["labels"].equal(plain["labels"])

@@ -3,7 +3,13 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from locvlm.errors import CheckpointError, ConfigError
-from locvlm.models.language import fresh, fresh_arguments, logits_where, pretrained
+from locvlm.models.language import (
+    fresh,
+    fresh_arguments,
+    init_numbers,
+    logits_where,
+    pretrained,
+)
 from tests.tiny import LLAMA
 
 
@@ -109,3 +115,29 @@ def test_unit_init_gives_a_narrow_model_words_of_unit_size_and_quiet_layers(tied
     ids = torch.arange(12)[None]
     hidden = model.model(input_ids=ids).last_hidden_state
     assert torch.allclose(hidden, model.model.norm(model.model.embed_tokens(ids)))
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_numbers_begin_alike_where_they_are_near_each_other(tied):
+    torch.manual_seed(0)
+    options = LLAMA | {"hidden_size": 256, "tie_word_embeddings": tied}
+    model = fresh(options=options, vocab_size=200, unit_init=True)
+    words = model.get_input_embeddings().weight[150:].clone()
+    init_numbers(model, {number: [number] for number in range(101)})
+    read = model.get_input_embeddings().weight.detach()
+    alike = torch.nn.functional.cosine_similarity(read[50], read[:101])
+    assert alike[50] == pytest.approx(1, abs=1e-5)
+    assert alike[[49, 51]].min() > 0.97
+    assert 0.4 < alike[[40, 60]].mean() < 0.8  # one tenth of the range: exp(-1/2)
+    assert alike[[0, 100]].abs().max() < 0.3
+    assert read[:101].std().item() == pytest.approx(1, abs=0.1)
+    assert torch.equal(read[150:], words)
+    written = model.get_output_embeddings().weight.detach()
+    assert torch.allclose(written[:101], read[:101] * (1 if tied else 0.05))
+
+
+def test_a_tokenizer_without_numbers_leaves_the_weights_alone():
+    model = fresh(options=LLAMA, vocab_size=20)
+    before = model.get_input_embeddings().weight.clone()
+    init_numbers(model, {})
+    assert torch.equal(model.get_input_embeddings().weight, before)

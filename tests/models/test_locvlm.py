@@ -224,3 +224,19 @@ def test_a_real_model_answers_all_three(model):
     assert isinstance(model.locate(image, "red circle"), list)
     assert isinstance(model.describe(image, Point(3, 4)), str)
     assert isinstance(model.chat(image, "Where?"), str)
+
+
+def test_build_lets_numbers_begin_alike_up_to_the_one_it_is_given():
+    processor = make_processor()
+    torch.manual_seed(0)
+    model = LocVLM.build(
+        TimmEncoder("vit_tiny_patch16_224", 32, 8, options=ENCODER),
+        Adapter,
+        partial(fresh, options=LLAMA),
+        processor,
+        smooth_numbers=31,
+    )
+    table = model.language_model.get_input_embeddings().weight
+    rows = {n: table[processor.tokenizer.convert_tokens_to_ids(str(n))] for n in (30, 31, 32)}
+    near = torch.nn.functional.cosine_similarity
+    assert near(rows[30], rows[31], dim=0) > 0.9 > near(rows[31], rows[32], dim=0)

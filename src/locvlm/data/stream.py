@@ -4,7 +4,7 @@ Every example is a pure function of (seed, pass, sample): workers and ranks only
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Protocol, TypedDict
 
@@ -37,11 +37,14 @@ class Source:
             shards hold finished conversations.
         weight: share of the mixture, in the unit of the other sources' weights; None in all of
             them mixes in proportion to their samples, so that an epoch holds each sample once.
+        answer_weight: what each token of finished conversations' answers weighs in the loss;
+            objectives have weights of their own.
     """
 
     shards: str | None
     objective: Objective | None = None
     weight: float | None = None
+    answer_weight: float = 1.0
 
     @property
     def is_drawn(self) -> bool:
@@ -120,10 +123,13 @@ class Examples(Dataset[Loaded]):
         """
         shards = self._shards[draw.source]
         sample = self.processor.visible(shards[int(shards.readable[draw.sample])])
-        objective = self.sources[draw.source].objective
-        if objective is None:
-            return sample, list(sample.messages)
-        return sample, objective(sample, Random(f"{self.seed} {draw.turn} {sample.key}"))
+        source = self.sources[draw.source]
+        if source.objective is None:
+            return sample, [
+                replace(message, weight=message.weight * source.answer_weight)
+                for message in sample.messages
+            ]
+        return sample, source.objective(sample, Random(f"{self.seed} {draw.turn} {sample.key}"))
 
     def _places(self, draw: Draw) -> Iterator[Draw]:
         yield draw

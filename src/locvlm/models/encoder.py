@@ -27,7 +27,6 @@ class TimmEncoder(nn.Module):
         mean: colour mean that the weights were trained with, for values 0 to 1.
         std: likewise.
         options: further arguments of the timm model, such as `embed_dim` and `depth`.
-
         init_scale: random weights are multiplied by it. timm draws them for wide models; a narrow
             one learns to tell categories apart in half the steps when they begin larger.
 
@@ -178,16 +177,3 @@ def _create_with_weights(name: str, arguments: Mapping[str, Any], pretrained: bo
         where="model.encoder.pretrained",
         fix="choose the model.encoder.name that they were made for",
     )
-
-
-@torch.no_grad()
-def scale_weights(encoder: TimmEncoder, scale: float) -> TimmEncoder:
-    """Multiplies the weights of all matrices of a random encoder by `scale`.
-
-    timm draws them for wide models; a narrow one trained with Muon learns categories in half the
-    steps when they begin larger.
-    """
-    for parameter in encoder.parameters():
-        if parameter.ndim >= 2:
-            parameter.mul_(scale)
-    return encoder

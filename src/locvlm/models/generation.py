@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from locvlm.errors import ConfigError, DataError
+from locvlm.models.language import caching
 from locvlm.processor import Processor, Prompt
 
 if TYPE_CHECKING:
@@ -89,8 +90,7 @@ class Read:
             input_ids=ids,
             attention_mask=self.mask,
             position_ids=self.lengths[:, None] + steps,
-            past_key_values=self.cache,
-            use_cache=True,
+            **caching(model.language_model, self.cache),
         ).logits
         self.lengths = self.lengths + ids.shape[1]
         self.logits = logits[:, -1]
@@ -123,8 +123,7 @@ def read_prompts(model: "LocVLM", prompts: Sequence[Prompt]) -> Read:
         inputs_embeds=model.embed(input_ids, pixel_values),
         attention_mask=padded,
         position_ids=(mask.long().cumsum(dim=1) - 1).clamp(min=0),
-        past_key_values=cache,
-        use_cache=True,
+        **caching(model.language_model, cache),
         logits_to_keep=1,
     ).logits
     return Read(cache, padded, lengths, logits[:, -1])

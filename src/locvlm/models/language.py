@@ -1,11 +1,19 @@
 """The language model: any transformers causal LM, with its weights or fresh."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    DynamicCache,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 from locvlm.errors import CheckpointError, ConfigError
 
@@ -115,6 +123,37 @@ def init_unit(model: PreTrainedModel) -> PreTrainedModel:
     return model
 
 
+@torch.no_grad()
+def init_numbers(model: PreTrainedModel, tokens: Mapping[int, Sequence[int]]) -> None:
+    """Draws the weights of integers' tokens so that numbers near in value look alike.
+
+    Language models that were trained on text know which numbers are neighbours; one with random
+    weights would have to find it out for each pair, and until then a box that is off by one is as
+    wrong as any. The rows of an integer n, as it is read and as it is written, become
+    cos(frequencies * n + phases): two integers have the inner product of a Gaussian of their
+    distance, a tenth of the range wide.
+
+    Args:
+        model: the language model.
+        tokens: the ids of each integer's tokens.
+
+    Source: Rahimi and Recht, Random Features for Large-Scale Kernel Machines (2007).
+    """
+    if not tokens:
+        return
+    read: Any = model.get_input_embeddings().weight
+    written: Any = model.get_output_embeddings().weight
+    width = embeddings(model).embedding_dim
+    frequencies = torch.randn(width) * 10 / max(1, *tokens)
+    phases = torch.rand(width) * 2 * math.pi
+    for number, ids in tokens.items():
+        row = math.sqrt(2) * torch.cos(frequencies * number + phases)
+        for token in ids:
+            read[token] = row
+            if written is not read:
+                written[token] = 0.05 * row
+
+
 def fresh_arguments(model: PreTrainedModel) -> dict[str, Any]:
     """The arguments of `fresh` that build this architecture again, without its weights."""
     found = model.config.to_diff_dict()
@@ -133,6 +172,15 @@ def embeddings(model: PreTrainedModel) -> nn.Embedding:
     table = model.get_input_embeddings()
     assert isinstance(table, nn.Embedding)
     return table
+
+
+def caching(model: PreTrainedModel, cache: DynamicCache) -> dict[str, Any]:
+    """The arguments of `model` that let it go on from `cache` and write into it.
+
+    transformers 5.24 renamed `past_key_values` and warns at each call that uses the old name.
+    """
+    known = signature(model.forward).parameters
+    return {"cache" if "cache" in known else "past_key_values": cache, "use_cache": True}
 
 
 def logits_where(model: PreTrainedModel, inputs: Tensor, keep: Tensor) -> Tensor:

@@ -12,11 +12,12 @@ from locvlm.models.adapter import Adapter
 from locvlm.models.encoder import TimmEncoder
 from locvlm.models.generation import Sampling, answer_ids, asking, generate_ids, score_ids
 from locvlm.models.inputs import ImageInput, to_sample
-from locvlm.models.language import embeddings, logits_where
+from locvlm.models.language import embeddings, init_numbers, logits_where
 from locvlm.models.loss import weighted_cross_entropy
 from locvlm.objectives import BOX_WORDS
 from locvlm.processor import IGNORE_INDEX, Processor, Prompt
 from locvlm.templates import fill
+from locvlm.tokenizers import number_tokens
 from locvlm.types import Box, Location, Message, Sample
 
 # The first of the paper's prompts for each task (conf/prompts/paper.yaml).
@@ -73,6 +74,7 @@ class LocVLM(nn.Module):
         adapter: Callable[[int, int], Adapter],
         language_model: Callable[..., PreTrainedModel],
         processor: Processor,
+        smooth_numbers: int = 0,
     ) -> "LocVLM":
         """Makes the parts so that they fit each other; what `conf/model/` names.
 
@@ -81,11 +83,15 @@ class LocVLM(nn.Module):
             adapter: makes the adapter from the widths of encoder and language model.
             language_model: makes the language model from the number of token ids, `vocab_size`.
             processor: whose tokens the language model shall know.
+            smooth_numbers: integers up to this one begin alike where they are near each other, see
+                `init_numbers`; for random weights only. 0: none do.
         """
         last = len(processor.tokenizer) - 1
         # The image token is a place, not a word: as the last id it needs no embedding.
         vocab_size = last if processor.image_token_id == last else last + 1
         language = language_model(vocab_size=vocab_size)
+        if smooth_numbers:
+            init_numbers(language, number_tokens(processor.tokenizer, smooth_numbers))
         width = embeddings(language).embedding_dim
         return cls(encoder, adapter(encoder.width, width), language, processor)
 
