@@ -94,6 +94,18 @@ def test_a_stage_can_be_run_alone_from_a_saved_model(run, tmp_path):
     assert kept.equal(first.encoder.vit.pos_embed)
 
 
+def test_a_saved_model_brings_its_words_to_a_run_with_other_prompts(run, tmp_path):
+    run("run=[encoder]", "prompts.localize=[Seek the thing]")
+    trained = tmp_path / "run" / "model"
+    run("run=[instruct]", f"checkpoint={trained}", folder=tmp_path / "second")
+    first, second = (
+        LocVLM.from_pretrained(folder).processor.tokenizer.get_vocab()
+        for folder in (trained, tmp_path / "second" / "model")
+    )
+    assert first == second
+    assert "Seek" in first
+
+
 def test_a_second_run_is_refused_and_a_resumed_one_does_what_is_left(run, tmp_path):
     run("run=[encoder]")
     with pytest.raises(ConfigError, match=r"ckpt_path=last.*name=<another>"):

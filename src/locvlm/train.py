@@ -121,6 +121,7 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
     from lightning import seed_everything
 
     from locvlm.models.checkpoint import load_weights
+    from locvlm.processor import Processor
     from locvlm.training.stages import check_unused, run_stages
 
     _quiet()
@@ -129,7 +130,11 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
         check_unused(folder)
     write_text(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
     seed_everything(cfg.seed, workers=True, verbose=False)
-    processor = _make(cfg.processor)
+    # Weights read the token ids that they were trained with, whatever words this run's prompts have.
+    saved = (
+        {} if cfg.checkpoint is None else {"tokenizer": Processor.load(cfg.checkpoint).tokenizer}
+    )
+    processor = _make(cfg.processor, **saved)
     model = _make(cfg.model, processor=processor)
     if cfg.checkpoint is not None:
         load_weights(model, cfg.checkpoint)
