@@ -130,11 +130,11 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
         check_unused(folder)
     write_text(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
     seed_everything(cfg.seed, workers=True, verbose=False)
-    # Weights read the token ids that they were trained with, whatever words this run's prompts have.
-    saved = (
-        {} if cfg.checkpoint is None else {"tokenizer": Processor.load(cfg.checkpoint).tokenizer}
-    )
-    processor = _make(cfg.processor, **saved)
+    own: dict[str, Any] = {}
+    if cfg.checkpoint is not None:
+        # Its weights know its own token ids, whatever words the prompts of this run have.
+        own["tokenizer"] = Processor.load(cfg.checkpoint).tokenizer
+    processor = _make(cfg.processor, **own)
     model = _make(cfg.model, processor=processor)
     if cfg.checkpoint is not None:
         load_weights(model, cfg.checkpoint)
