@@ -8,7 +8,7 @@ import pytest
 from hydra.utils import instantiate
 
 from locvlm.chat import ChatFormat
-from locvlm.config import build, check_allowed, check_targets, locate
+from locvlm.config import build, check_allowed, check_keys, check_targets, locate
 from locvlm.errors import CheckpointError, ConfigError, LocVLMError
 
 HERE = __name__
@@ -257,3 +257,13 @@ def test_a_checkpoint_of_another_version_says_so():
 def test_errors_of_the_target_reach_the_caller():
     with pytest.raises(ConfigError, match="holds no {text}"):
         build({**CHAT, "answer": ""})
+
+
+def test_names_a_key_that_a_schema_does_not_have():
+    @dataclass
+    class Stage:
+        max_steps: int = 1
+
+    check_keys({"max_steps": 2}, Stage, "stages.one")
+    with pytest.raises(ConfigError, match=r"no 'max_stps'\n.*stages\.one\.max_stps\n.*'max_steps'"):
+        check_keys({"max_stps": 2}, Stage, "stages.one")

@@ -124,6 +124,10 @@ def test_a_second_run_is_refused_and_a_resumed_one_does_what_is_left(run, tmp_pa
         (["stages.instruct.trained=[lora]"], "no part named lora"),
         (["model.language_model.architecture=lama"], "no architecture 'lama'"),
         (["coordinates.bins=0"], "bins must be at least 1"),
+        (
+            ["+stages.instruct.max_stps=3"],
+            r"takes no 'max_stps'\n.*stages\.instruct\.max_stps\n.*max_steps",
+        ),
     ],
 )
 def test_mistakes_in_the_config_get_one_message(run, overrides, message):

@@ -9,6 +9,7 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
 from difflib import get_close_matches
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -53,6 +54,27 @@ def check_targets(node: Any, where: str = "") -> None:
         if "_target_" in place.node:
             target = locate(place.node["_target_"], _join(place.where, "_target_"))
             _check_arguments(target, place)
+
+
+def check_keys(node: Iterable[Any], schema: type, where: str) -> None:
+    """Refuses keys that a schema does not have: Hydra's `+key=value` adds any.
+
+    Args:
+        node: a dict, or what iterates over its keys.
+        schema: a dataclass.
+        where: path of keys to `node`, for messages.
+
+    Raises:
+        ConfigError: names the key, and the nearest one of the schema.
+    """
+    known = [field.name for field in fields(schema)]
+    for key in node:
+        if key not in known:
+            raise ConfigError(
+                f"{schema.__name__} takes no {key!r}",
+                where=_join(where, str(key)),
+                fix=_nearest(key, known),
+            )
 
 
 def check_allowed(node: Any, allowed: Sequence[str] = CHECKPOINT_PARTS) -> None:

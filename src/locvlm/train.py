@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import MISSING, DictConfig, MissingMandatoryValue, OmegaConf, open_dict
 
 from locvlm.cli import plain_errors
-from locvlm.config import check_targets
+from locvlm.config import check_keys, check_targets
 from locvlm.errors import ConfigError
 from locvlm.evaluate import evaluate
 from locvlm.io import sha256, write_text
@@ -109,6 +109,8 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
             where="run",
             fix=f"choose from {', '.join(cfg.stages)}",
         )
+    for name, stage in cfg.stages.items():  # Hydra takes +stages.instruct.lr=1 in silence
+        check_keys(stage, StageConfig, f"stages.{name}")
     if cfg.ckpt_path not in (None, "last"):
         raise ConfigError(
             f"ckpt_path is {cfg.ckpt_path!r}",
