@@ -145,6 +145,18 @@ def test_a_long_conversation_is_cut_at_its_end():
     assert len(example["input_ids"]) == len(example["labels"]) == 30
 
 
+def test_a_prompt_that_does_not_fit_is_refused_rather_than_cut():
+    long = "where " * 40
+    assert len(make(max_length=300).prompt(SAMPLE, [asked(long)])["input_ids"]) > 50
+    with pytest.raises(DataError, match=r"a prompt of \d+ tokens, 50 allowed"):
+        make(max_length=50).prompt(SAMPLE, [asked(long)])
+
+
+def test_half_a_character_becomes_a_question_mark():
+    prompts = [PROCESSOR.prompt(SAMPLE, [asked(text)]) for text in ("a\udcffb", "a?b")]
+    assert prompts[0]["input_ids"].tolist() == prompts[1]["input_ids"].tolist()
+
+
 def test_an_image_that_does_not_fit_is_refused():
     with pytest.raises(DataError, match="the image needs"):
         make(max_length=10).encode(SAMPLE, TALK)

@@ -127,8 +127,8 @@ class Processor:
         ids, offsets = self._tokens(rendered.text)
         learned = token_weights(offsets, rendered.learned)
         ids, weights = self._with_images(ids, learned, sample)
-        input_ids = torch.tensor(ids)
-        loss_weights = torch.tensor(weights)
+        input_ids = torch.tensor(ids[: self.max_length])
+        loss_weights = torch.tensor(weights[: self.max_length])
         return Example(
             input_ids=input_ids,
             labels=torch.where(loss_weights > 0, input_ids, IGNORE_INDEX),
@@ -142,11 +142,22 @@ class Processor:
         return self.encode(sample, [*asked, Message("assistant", (answer,))])
 
     def prompt(self, sample: Sample, messages: Sequence[Message]) -> Prompt:
-        """A conversation that ends with a question, up to where the assistant begins to speak."""
+        """A conversation that ends with a question, up to where the assistant begins to speak.
+
+        Raises:
+            DataError: the image cannot be read, or all does not fit into `max_length` tokens: cut
+                at its end, a prompt would lose its question.
+        """
         turns = [self._turn(message, sample.size) for message in messages]
         rendered = self.chat.render(turns, n_images=int(sample.image is not None))
-        ids, offsets = self._tokens(rendered.text)
-        ids, _ = self._with_images(ids, [0.0] * len(offsets), sample)
+        ids, _ = self._tokens(rendered.text)
+        ids, _ = self._with_images(ids, [0.0] * len(ids), sample)
+        if len(ids) > self.max_length:
+            raise DataError(
+                f"a prompt of {len(ids):,} tokens, {self.max_length:,} allowed",
+                where=f"{sample.source}, sample {sample.key!r}",
+                fix="ask with fewer turns or a shorter text",
+            )
         return Prompt(input_ids=torch.tensor(ids), pixel_values=self.pixel_values(sample))
 
     def pixel_values(self, sample: Sample) -> Tensor:
@@ -260,6 +271,8 @@ class Processor:
         return write_location(inside, self.coordinates, suffix=self.suffix)
 
     def _neutral(self, text: str) -> str:
+        # Half a character (a surrogate, from a shell's bytes or "\ud800" in JSON) is no text.
+        text = text.encode("utf-8", "replace").decode()
         # A user's text must never become a special token: "</s>" would end the answer.
         for special in self._specials:
             if special in text:
@@ -273,7 +286,7 @@ class Processor:
     def _with_images(
         self, ids: list[int], weights: list[float], sample: Sample
     ) -> tuple[list[int], list[float]]:
-        """Each image token repeated for its patches, and both lists cut to `max_length`."""
+        """Each image token repeated for its patches."""
         if self.image_token_id in ids:
             at = ids.index(self.image_token_id)
             ids = [*ids[:at], *[self.image_token_id] * self.image_tokens, *ids[at + 1 :]]
@@ -284,7 +297,7 @@ class Processor:
                     where=f"{sample.source}, sample {sample.key!r}",
                     fix="raise processor.max_length",
                 )
-        return ids[: self.max_length], weights[: self.max_length]
+        return ids, weights
 
 
 def _id(tokenizer: PreTrainedTokenizerFast, token: str) -> int:
