@@ -1,5 +1,6 @@
 """Reads COCO-format instances: images with categories and boxes."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -209,7 +210,11 @@ def _instance(annotation: Record, names: dict[Any, str], size: Size, where: str)
         x, y, width, height = (float(value) for value in box or ())
         whole = Box(x, y, x + width, y + height)
     except (OverflowError, TypeError, ValueError):
-        raise DataError(f"bbox is not [x, y, width, height]: {box}", where=where) from None
+        raise DataError(
+            f"box without four numbers: {box}", where=where, fix="COCO's are [x, y, width, height]"
+        ) from None
+    if not all(map(math.isfinite, whole)):
+        raise DataError(f"box without end: {box}", where=where)
     if not (width > 0 and height > 0):
         raise DataError(f"box without area: {box}", where=where)
     inside = clip(whole, size)  # COCO's own boxes overhang by fractions of a pixel
