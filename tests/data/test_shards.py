@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from locvlm.data import Quarantine, Shards, write_shards
 from locvlm.data.records import to_record
-from locvlm.errors import DataError
+from locvlm.errors import ConfigError, DataError
 from locvlm.types import Message, Sample
 from tests.data.conftest import annotated, picture, talked
 
@@ -111,6 +111,11 @@ def test_no_sample_at_all_is_an_error(tmp_path):
     with pytest.raises(DataError, match=r"no usable sample.*image file is missing"):
         write_shards([], tmp_path / "s", quarantine=quarantine)
     assert not (tmp_path / "s").exists()
+
+
+def test_a_shard_holds_at_least_one_sample(shards):
+    with pytest.raises(ConfigError, match="per_shard must be at least 1, got 0"):
+        shards([annotated(0)], per_shard=0)
 
 
 def test_a_shard_cut_short_gives_the_samples_before_the_cut(shards):

@@ -62,6 +62,7 @@ def test_grey_pictures_are_images_too():
         (PIXELS / 255 - 1, "floats outside 0 to 1"),
         (np.zeros((2, 5, 7, 3)), "2 x 5 x 7 x 3"),
         (torch.zeros(5, 7, 3), "7 x 3 x 5"),
+        (np.zeros((0, 7, 3), np.uint8), "0 x 7 x 3 without a pixel"),
     ],
 )
 def test_what_is_no_image_is_refused(image, message):

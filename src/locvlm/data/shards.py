@@ -20,7 +20,7 @@ from webdataset.writer import TarWriter
 from locvlm.data.index import ends, read_index, write_index
 from locvlm.data.quarantine import Quarantine
 from locvlm.data.records import from_record, to_record
-from locvlm.errors import DataError, LocVLMError
+from locvlm.errors import ConfigError, DataError, LocVLMError
 from locvlm.io import atomic_folder, read_json, sha256, write_json
 from locvlm.types import Sample
 
@@ -56,8 +56,11 @@ def write_shards(
         The manifest: counts, shards with checksums, reasons of quarantined records, `about`.
 
     Raises:
+        ConfigError: `per_shard` is below 1.
         DataError: there is no sample at all.
     """
+    if per_shard < 1:
+        raise ConfigError(f"per_shard must be at least 1, got {per_shard}", where="per_shard")
     counts: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
     categories: Counter[str] = Counter()

@@ -65,6 +65,8 @@ def _from_array(pixels: np.ndarray) -> Image.Image:
             where="image",
             fix="give (H, W, 3) or (H, W) arrays, (3, H, W) or (1, H, W) tensors",
         )
+    if not pixels.size:
+        raise DataError(f"an image of {shape} without a pixel", where="image")
     if np.issubdtype(pixels.dtype, np.floating):
         if not (pixels.min(initial=0) >= 0 and pixels.max(initial=0) <= 1):
             raise DataError(
