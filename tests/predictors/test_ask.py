@@ -87,6 +87,19 @@ def test_progress_counts_questions_with_an_answer(tmp_path):
     assert seen == [0, 2, 3]
 
 
+def test_equal_questions_of_a_first_run_do_not_count_as_answered(tmp_path, caplog):
+    seen = []
+    with caplog.at_level("INFO"):
+        ask(
+            [free("a"), free("b")],
+            predictor(a="here"),
+            tmp_path / "answers.jsonl",
+            on_progress=seen.append,
+        )
+    assert seen == [0, 2]
+    assert "2 questions, 0 answered before" in caplog.text
+
+
 def test_refuses_the_answers_of_another_predictor_and_says_the_way_out(tmp_path):
     file = tmp_path / "answers.jsonl"
     ask([free("a")], predictor("one", a="here"), file)

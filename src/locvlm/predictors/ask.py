@@ -82,8 +82,9 @@ def ask(
     for key, question in zip(keys, questions, strict=True):
         if key not in known:
             new.setdefault(key, question)
-    logger.info("%d questions, %d answered before", len(questions), len(questions) - len(new))
-    on_progress(len(questions) - len(new))
+    n_known = sum(key in known for key in keys)
+    logger.info("%d questions, %d answered before", len(questions), n_known)
+    on_progress(n_known)
     for batch in _batches(list(new.items()), chunk):
         records = list(_answers(batch, predictor))
         append_jsonl(file, *records)
