@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -97,8 +98,9 @@ def test_a_prompt_is_how_its_training_sequence_begins():
     assert prompt.tolist() == whole[: len(prompt)].tolist()
 
 
-def test_a_candidate_is_the_only_thing_learned():
-    example = PROCESSOR.candidate(SAMPLE, [*TALK, asked("Where?")], "left")
+def test_turns_without_weight_are_not_learned():
+    talk = [replace(message, weight=0.0) for message in TALK]
+    example = PROCESSOR.encode(SAMPLE, [*talk, asked("Where?"), answered("left")])
     assert learned_text(example) == " left</s>"
 
 

@@ -122,11 +122,7 @@ class Processor:
         Raises:
             DataError: the image cannot be read, or does not fit into `max_length` tokens.
         """
-        turns = [self._turn(message, sample.size) for message in messages]
-        rendered = self.chat.render(turns, n_images=int(sample.image is not None))
-        ids, offsets = self._tokens(rendered.text)
-        learned = token_weights(offsets, rendered.learned)
-        ids, weights = self._with_images(ids, learned, sample)
+        ids, weights = self._sequence(sample, messages)
         input_ids = torch.tensor(ids[: self.max_length])
         loss_weights = torch.tensor(weights[: self.max_length])
         return Example(
@@ -136,23 +132,14 @@ class Processor:
             pixel_values=self.pixel_values(sample),
         )
 
-    def candidate(self, sample: Sample, messages: Sequence[Message], answer: str) -> Example:
-        """A question with one possible answer; the labels mark that answer and its end only."""
-        asked = [replace(message, weight=0.0, number_weights=()) for message in messages]
-        return self.encode(sample, [*asked, Message("assistant", (answer,))])
-
     def prompt(self, sample: Sample, messages: Sequence[Message]) -> Prompt:
         """A conversation that ends with a question, up to where the assistant begins to speak.
 
         Raises:
-            DataError: the image cannot be read, or all does not fit into `max_length` tokens: cut
-                at its end, a prompt would lose its question.
+            DataError: the image cannot be read, or it takes more than `max_length` tokens.
         """
-        turns = [self._turn(message, sample.size) for message in messages]
-        rendered = self.chat.render(turns, n_images=int(sample.image is not None))
-        ids, _ = self._tokens(rendered.text)
-        ids, _ = self._with_images(ids, [0.0] * len(ids), sample)
-        if len(ids) > self.max_length:
+        ids, _ = self._sequence(sample, messages)
+        if len(ids) > self.max_length:  # cut at its end, it would lose its question
             raise DataError(
                 f"a prompt of {len(ids):,} tokens, {self.max_length:,} allowed",
                 where=f"{sample.source}, sample {sample.key!r}",
@@ -279,14 +266,15 @@ class Processor:
                 text = text.replace(special, f"{special[0]} {special[1:]}")
         return text
 
-    def _tokens(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        encoded = self.tokenizer(text, return_offsets_mapping=True, verbose=False)
-        return encoded["input_ids"], encoded["offset_mapping"]
-
-    def _with_images(
-        self, ids: list[int], weights: list[float], sample: Sample
+    def _sequence(
+        self, sample: Sample, messages: Sequence[Message]
     ) -> tuple[list[int], list[float]]:
-        """Each image token repeated for its patches."""
+        """All token ids, an image's repeated for its patches, and what each weighs in the loss."""
+        turns = [self._turn(message, sample.size) for message in messages]
+        rendered = self.chat.render(turns, n_images=int(sample.image is not None))
+        encoded = self.tokenizer(rendered.text, return_offsets_mapping=True, verbose=False)
+        ids: list[int] = encoded["input_ids"]
+        weights = token_weights(encoded["offset_mapping"], rendered.learned)
         if self.image_token_id in ids:
             at = ids.index(self.image_token_id)
             ids = [*ids[:at], *[self.image_token_id] * self.image_tokens, *ids[at + 1 :]]

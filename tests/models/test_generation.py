@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from locvlm.errors import ConfigError, DataError
 from locvlm.models.generation import Sampling
-from locvlm.types import Sample
+from locvlm.types import Message, Sample
 from tests.tiny import ask, dialogue, make_model, make_sample
 
 TEXT = Sample("text", "test")
@@ -143,7 +145,9 @@ def likelihoods_by_hand(model, sample, messages, candidates):
     """From the loss of each whole conversation."""
     values = []
     for text in candidates:
-        example = model.processor.candidate(sample, messages, text)
+        context = [replace(message, weight=0.0) for message in messages]
+        answer = Message("assistant", (text,))
+        example = model.processor.encode(sample, [*context, answer])
         n_tokens = int((example["labels"] != -100).sum())
         loss = model(
             example["input_ids"][None],

@@ -59,8 +59,6 @@ def write_shards(
         ConfigError: `per_shard` is below 1.
         DataError: there is no sample at all.
     """
-    if per_shard < 1:
-        raise ConfigError(f"per_shard must be at least 1, got {per_shard}", where="per_shard")
     counts: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
     categories: Counter[str] = Counter()
@@ -175,6 +173,8 @@ class Shards:
 
 def _groups(samples: Iterable[Sample], size: int) -> Iterator[Iterator[Sample]]:
     """Runs of `size` samples, each to be used up before the next."""
+    if size < 1:
+        raise ConfigError(f"per_shard must be at least 1, got {size}", where="per_shard")
     rest = iter(samples)
     for first in rest:
         yield chain([first], islice(rest, size - 1))
