@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from locvlm.cli import plain_errors, set_up_logging
+from locvlm.errors import ConfigError
 
 
 @plain_errors
@@ -25,8 +26,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(experiment: str, seed: int, folder: Path) -> None:
-    """Trains in `folder` and writes the evaluation beside the model."""
+    """Trains in `folder` and writes the evaluation beside the model.
+
+    Raises:
+        ConfigError: there is no such experiment.
+    """
     from hydra import compose, initialize_config_module
+    from hydra.errors import MissingConfigException
 
     # Imported before composing: they register the schemas of their configs.
     from locvlm.evaluate import evaluate
@@ -35,9 +41,18 @@ def run(experiment: str, seed: int, folder: Path) -> None:
     began = time.monotonic()
     with initialize_config_module("locvlm.conf", version_base="1.3"):
         resume = ["ckpt_path=last"] if folder.exists() else []
-        training = compose("train", [f"+experiment={experiment}", f"seed={seed}", *resume])
-        checkpoint = folder / "model"
-        evaluation = compose("evaluate", [f"checkpoint={checkpoint}", "benchmark=scenes"])
+        try:
+            training = compose("train", [f"+experiment={experiment}", f"seed={seed}", *resume])
+        except MissingConfigException as error:
+            raise ConfigError(
+                f"no experiment named {experiment}",
+                where="--experiment",
+                fix="choose scenes_demo or scenes_hour",
+            ) from error
+        evaluation = compose("evaluate", ["benchmark=scenes"])
+    checkpoint = folder / "model"
+    # Not among the overrides: Hydra's grammar refuses many a path, such as `runs (1)/demo`.
+    evaluation.checkpoint = str(checkpoint)
     train(training, folder)
     trained = time.monotonic()
     evaluate(evaluation)
