@@ -180,7 +180,25 @@ def test_comes_back_as_it_was_saved(tmp_path, geometry):
 
 
 def test_names_the_folder_that_holds_no_processor(tmp_path):
-    with pytest.raises(CheckpointError, match=r"no processor\.json here"):
+    with pytest.raises(CheckpointError, match=r"no processor\.json.* can be read here"):
+        Processor.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [("processor.json", "{}"), ("processor.json", "["), ("tokenizer.json", "{}")],
+)
+def test_names_the_folder_of_a_damaged_processor(tmp_path, file, content):
+    PROCESSOR.save(tmp_path)
+    (tmp_path / file).write_text(content)
+    with pytest.raises(CheckpointError, match=rf"(?s)can be read here.*where: {tmp_path}\n"):
+        Processor.load(tmp_path)
+
+
+def test_names_the_folder_without_a_tokenizer(tmp_path):
+    PROCESSOR.save(tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
+    with pytest.raises(CheckpointError, match=r"(?s)can be read here.*copy it again"):
         Processor.load(tmp_path)
 
 

@@ -217,19 +217,20 @@ class Processor:
         """Reads what `save` wrote.
 
         Raises:
-            CheckpointError: files are missing, or processor.json names something it must not.
+            CheckpointError: files are missing or damaged, or name something that they must not.
         """
         folder = Path(folder)
-        if not (folder / FILE).is_file():
+        try:
+            config = read_json(folder / FILE)
+            parts = {name: build(config.pop(name)) for name in ("coordinates", "geometry", "chat")}
+            tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            return cls(tokenizer, **parts, **config)
+        except (DataError, LookupError, OSError, TypeError, ValueError) as error:
             raise CheckpointError(
-                f"no {FILE} here",
+                f"no {FILE} and tokenizer that can be read here: {error}",
                 where=str(folder),
-                fix="give the folder of a saved model, such as runs/<name>/model",
-            )
-        config = read_json(folder / FILE)
-        parts = {name: build(config.pop(name)) for name in ("coordinates", "geometry", "chat")}
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        return cls(tokenizer, **parts, **config)
+                fix="give the folder of a saved model, such as runs/<name>/model, or copy it again",
+            ) from error
 
     def _turn(self, message: Message, size: Size | None) -> Turn:
         pieces: list[Piece] = []
@@ -258,8 +259,7 @@ class Processor:
         return write_location(inside, self.coordinates, suffix=self.suffix)
 
     def _neutral(self, text: str) -> str:
-        # Half a character (a surrogate, from a shell's bytes or "\ud800" in JSON) is no text.
-        text = text.encode("utf-8", "replace").decode()
+        text = text.encode("utf-8", "replace").decode()  # a surrogate is half a character, no text
         # A user's text must never become a special token: "</s>" would end the answer.
         for special in self._specials:
             if special in text:
