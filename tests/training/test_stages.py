@@ -59,7 +59,8 @@ def same(one, other):
     )
 
 
-def test_stages_run_in_order_and_leave_a_model_and_their_logs(stage, tmp_path):
+def test_stages_run_in_order_and_leave_a_model_and_their_logs(stage, tmp_path, caplog):
+    caplog.set_level("INFO")
     model = make_model()
     encoder = model.encoder.vit.pos_embed.clone()
     metrics = run_stages(model, [stage("align", ["adapter"]), stage("instruct")], tmp_path)
@@ -67,6 +68,7 @@ def test_stages_run_in_order_and_leave_a_model_and_their_logs(stage, tmp_path):
     assert metrics["val/loss"] < 10
     assert torch.equal(model.encoder.vit.pos_embed, encoder)
     assert same(LocVLM.from_pretrained(tmp_path / "model"), model)
+    assert f"stage instruct is finished; model: {tmp_path / 'model'}" in caplog.text
     assert json.loads((tmp_path / "finished.json").read_text()) == ["align", "instruct"]
     for name in ("align", "instruct"):
         assert (tmp_path / name / "metrics.csv").is_file()

@@ -69,6 +69,7 @@ def run_stages(
         if trainer.is_global_zero:
             model.save_pretrained(folder / MODEL)
             write_json(folder / FINISHED, finished)
+            logger.info("stage %s is finished; model: %s", stage.name, folder / MODEL)
         trainer.strategy.barrier()
     return metrics
 
