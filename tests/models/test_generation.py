@@ -114,6 +114,7 @@ def test_drawn_tokens_follow_temperature_and_top_p():
     ("options", "message"),
     [
         ({"temperature": -1.0}, "temperature must be 0 or more"),
+        ({"temperature": float("nan")}, "temperature must be 0 or more"),
         ({"top_p": 0.0}, "top_p must be above 0"),
         ({"top_p": 1.5}, "at most 1"),
     ],

@@ -67,7 +67,8 @@ class LocVLMDataModule(LightningDataModule):
             raise ConfigError(
                 "no source of training data has anything to learn",
                 where="data.train",
-                fix="give a conversation source a weight, or choose objectives other than none",
+                fix="give one a folder of shards, such as data.train.localization.shards=FOLDER, "
+                "and a weight; annotated images need objectives other than none",
             )
 
     def train_dataloader(self) -> Loader:

@@ -1,5 +1,6 @@
 """Generation and scoring with a key-value cache, for a batch of prompts of any lengths."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ class Sampling:
         generator: source of the draws, on the model's device; None: torch's own.
 
     Raises:
-        ConfigError: a negative temperature, or `top_p` outside (0, 1].
+        ConfigError: a negative or endless temperature, or `top_p` outside (0, 1].
     """
 
     temperature: float = 0.0
@@ -35,7 +36,7 @@ class Sampling:
     generator: torch.Generator | None = None
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
+        if not 0 <= self.temperature < math.inf:
             raise ConfigError(f"temperature must be 0 or more, got {self.temperature}")
         if not 0 < self.top_p <= 1:
             raise ConfigError(f"top_p must be above 0 and at most 1, got {self.top_p}")
