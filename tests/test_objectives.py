@@ -4,7 +4,15 @@ from random import Random
 import pytest
 
 from locvlm.errors import ConfigError
-from locvlm.objectives import LocPred, Mix, NegPred, Presence, RevLoc, single_instances
+from locvlm.objectives import (
+    LocPred,
+    Mix,
+    NegPred,
+    Presence,
+    RevLoc,
+    nameable_instances,
+    single_instances,
+)
 from locvlm.types import Box, Instance, Point, Sample
 
 LOCALIZE = ["Where is {category} in terms of {repr}?", "Localize {category} as {repr}?"]
@@ -108,6 +116,31 @@ def test_categories_that_occur_twice_are_never_asked_for():
 
 def test_a_crowd_makes_its_category_occur_many_times():
     assert single_instances((Instance("cat", CAT.box, crowd=True), DOG)) == [DOG]
+
+
+REFERRED = Instance("cat", Box(1, 1, 2, 2), description="left cat", unique=True)
+TWO_CATS = Sample("k", "test", instances=(CAT, REFERRED, DOG))
+
+
+def test_a_unique_description_makes_one_of_many_nameable():
+    assert nameable_instances(TWO_CATS.instances) == [REFERRED, DOG]
+    assert single_instances(TWO_CATS.instances) == [DOG]
+    bare = Instance("cat", CAT.box, unique=True)
+    assert nameable_instances((CAT, bare)) == []
+
+
+@pytest.mark.parametrize(
+    ("objective", "said"),
+    [
+        (LocPred(["{category}"], description_share=0), {"left cat", "dog"}),
+        (RevLoc(["what?"], "{description}", description_share=0), {"left cat", "dog"}),
+        (Presence(["{category}"], description_share=0), {"left cat", "dog"}),
+    ],
+)
+def test_what_only_its_description_tells_apart_is_never_named_by_its_category(objective, said):
+    asked = turns(objective, sample=TWO_CATS)
+    assert {text for turn in asked for text in texts(turn)} >= said
+    assert "cat" not in {text for turn in asked for text in texts(turn)}
 
 
 def test_mix_draws_in_proportion_to_its_weights():

@@ -53,7 +53,7 @@ class LocPred:
     number_weights: Sequence[float] = ()
 
     def turns(self, sample: Sample, rng: Random) -> Iterator[Turn]:
-        for instance in _shuffled(single_instances(sample.instances), rng):
+        for instance in _shuffled(nameable_instances(sample.instances), rng):
             location, words = _location(instance.box, self.point_share, rng)
             name = _name(instance, self.description_share, rng)
             question = fill(rng.choice(self.prompts), category=name, repr=words)
@@ -110,7 +110,7 @@ class RevLoc:
     weight: float = 1.0
 
     def turns(self, sample: Sample, rng: Random) -> Iterator[Turn]:
-        for instance in _shuffled(single_instances(sample.instances), rng):
+        for instance in _shuffled(nameable_instances(sample.instances), rng):
             location, _ = _location(instance.box, self.point_share, rng)
             name = _name(instance, self.description_share, rng)
             question = fill(rng.choice(self.prompts), location=location)
@@ -141,7 +141,7 @@ class Presence:
     def turns(self, sample: Sample, rng: Random) -> Iterator[Turn]:
         there = [
             _name(instance, self.description_share, rng)
-            for instance in single_instances(sample.instances)
+            for instance in nameable_instances(sample.instances)
         ]
         n_absent = min(len(there), len(sample.absent))
         asked = [(name, self.present) for name in there]
@@ -205,12 +205,23 @@ class Mix:
 def single_instances(instances: Sequence[Instance]) -> list[Instance]:
     """Instances whose category occurs once; a crowd makes its category occur many times.
 
-    Only they can be asked for by name without ambiguity (LocVLM, CVPR 2024, pseudo-data).
+    Only they can be asked for by category without ambiguity (LocVLM, CVPR 2024, pseudo-data).
     """
+    seen = _occurrences(instances)
+    return [instance for instance in instances if seen[instance.category] == 1]
+
+
+def nameable_instances(instances: Sequence[Instance]) -> list[Instance]:
+    """The single instances, and those whose description is unique; in their order."""
+    seen = _occurrences(instances)
+    return [one for one in instances if seen[one.category] == 1 or (one.unique and one.description)]
+
+
+def _occurrences(instances: Sequence[Instance]) -> dict[str, int]:
     seen: dict[str, int] = {}
     for instance in instances:
         seen[instance.category] = seen.get(instance.category, 0) + 1 + instance.crowd
-    return [instance for instance in instances if seen[instance.category] == 1]
+    return seen
 
 
 def _shuffled(items: Sequence[T], rng: Random) -> list[T]:
@@ -224,6 +235,6 @@ def _location(box: Box, point_share: float, rng: Random) -> tuple[Location, str]
 
 
 def _name(instance: Instance, description_share: float, rng: Random) -> str:
-    if instance.description and rng.random() < description_share:
-        return instance.description
+    if instance.description and (instance.unique or rng.random() < description_share):
+        return instance.description  # a unique one needs no draw: its category may be ambiguous
     return instance.category

@@ -48,12 +48,15 @@ class Instance:
         box: in pixels of the original image.
         description: a phrase that names this very object, such as "circle that is red".
         crowd: the box covers many objects of the category (COCO's `iscrowd`).
+        unique: the description fits no other object of the image, even where the category does
+            (a referring expression).
     """
 
     category: str
     box: Box
     description: str | None = None
     crowd: bool = False
+    unique: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ SAMPLES = st.builds(
     image=st.just(b"image"),
     size=st.tuples(st.integers(1, 9999), st.integers(1, 9999)),
     instances=st.lists(
-        st.builds(Instance, TEXT, BOXES, st.none() | TEXT, st.booleans()), max_size=3
+        st.builds(Instance, TEXT, BOXES, st.none() | TEXT, st.booleans(), st.booleans()),
+        max_size=3,
     ).map(tuple),
     absent=st.lists(TEXT, max_size=3).map(tuple),
     messages=st.lists(
@@ -46,6 +47,15 @@ def test_a_sample_comes_back_as_it_was_but_for_where_it_was_read(sample):
     back = from_record(record, b"image", "here")
     assert back.source == f"here ({sample.source})"
     assert to_record(back) == to_record(sample) | {"source": back.source}
+
+
+def test_a_unique_description_is_marked_and_other_records_stay_as_they_were():
+    plain, unique = (
+        to_record(Sample("k", "s", instances=(Instance("cat", Box(0, 0, 1, 1), unique=one),)))
+        for one in (False, True)
+    )
+    assert plain["instances"][0].keys() == {"category", "box", "description", "crowd"}
+    assert from_record(json.loads(json.dumps(unique)), None, "here").instances[0].unique
 
 
 def test_a_text_only_sample_has_no_size():

@@ -14,15 +14,7 @@ def to_record(sample: Sample) -> dict[str, Any]:
         "key": sample.key,
         "source": sample.source,
         "size": sample.size,
-        "instances": [
-            {
-                "category": one.category,
-                "box": one.box,
-                "description": one.description,
-                "crowd": one.crowd,
-            }
-            for one in sample.instances
-        ],
+        "instances": [_instance_record(one) for one in sample.instances],
         "absent": sample.absent,
         "messages": [{"role": message.role, "parts": message.parts} for message in sample.messages],
         "extra": dict(sample.extra),
@@ -55,6 +47,16 @@ def from_record(record: Any, image: bytes | None, where: str) -> Sample:
         raise DataError(f"sample record is malformed: {error!r}", where=where) from None
 
 
+def _instance_record(one: Instance) -> dict[str, Any]:
+    record = {
+        "category": one.category,
+        "box": one.box,
+        "description": one.description,
+        "crowd": one.crowd,
+    }
+    return record | {"unique": True} if one.unique else record
+
+
 def _instance(record: Mapping[str, Any]) -> Instance:
     description = record["description"]
     return Instance(
@@ -62,6 +64,7 @@ def _instance(record: Mapping[str, Any]) -> Instance:
         box=Box(*_numbers(record["box"], 4)),
         description=None if description is None else _text(description),
         crowd=record["crowd"] is True,
+        unique=record.get("unique") is True,  # written where it holds
     )
 
 
