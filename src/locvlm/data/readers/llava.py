@@ -92,8 +92,8 @@ class LlavaReader:
         self, record: Any, key: str, folder: Path, n: int, quarantine: Quarantine
     ) -> Sample:
         where = f"{self.conversations}, record {n}"
-        messages = _messages(record, where)
-        answered = _answered(messages)
+        messages = read_turns(record, where)
+        answered = answered_turns(messages)
         if not answered:
             raise DataError("conversation without an answer", where=where)
         if len(answered) < len(messages):
@@ -105,7 +105,12 @@ class LlavaReader:
         return Sample(key, where, image, size, messages=answered, extra=extra)
 
 
-def _messages(record: Any, where: str) -> tuple[Message, ...]:
+def read_turns(record: Any, where: str) -> tuple[Message, ...]:
+    """The turns of a record {image, conversations}, which alternate; without the image marker.
+
+    Raises:
+        DataError: they do not alternate, one has no text, or there is a marker without an image.
+    """
     turns = record.get("conversations") if isinstance(record, dict) else None
     if not isinstance(turns, list) or not turns:
         raise DataError("record without conversations", where=where)
@@ -129,7 +134,7 @@ def _messages(record: Any, where: str) -> tuple[Message, ...]:
     return (Message("user", (text,)), *messages[1:])
 
 
-def _answered(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+def answered_turns(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     """The questions that have an answer, with it."""
     pairs = zip(messages[::2], messages[1::2], strict=False)
     return tuple(
