@@ -10,7 +10,9 @@ from hydra import compose, initialize_config_module
 from locvlm.audit import audit
 from locvlm.data import Mixture, Quarantine, write_shards
 from locvlm.errors import ConfigError, DataError
-from tests.data.conftest import annotated, talked
+from locvlm.io import read_json
+from locvlm.types import Box, Instance
+from tests.data.conftest import annotated, picture, talked
 
 BROKEN = replace(talked(9), image=b"no image")
 UNANSWERED = replace(talked(8), messages=talked(8).messages[:1])
@@ -34,7 +36,7 @@ def audited(capsys):
 
     def run(*overrides):
         with initialize_config_module("locvlm.conf", version_base="1.3"):
-            cfg = compose("audit", overrides=list(overrides))
+            cfg = compose("audit", overrides=["output=null", *overrides])
         found = audit(cfg)
         return found, capsys.readouterr().out
 
@@ -42,7 +44,8 @@ def audited(capsys):
 
 
 def cells(printed):
-    """The rows of all tables."""
+    """The rows of the tables of tokens."""
+    printed = printed.partition("Sources of data.")[0]
     lines = (line.strip("│ ").split("│") for line in printed.splitlines() if line.startswith("│"))
     return [[cell.strip() for cell in line] for line in lines]
 
@@ -65,9 +68,9 @@ def test_shows_what_is_learned_of_a_conversation_token_by_token(audited, shards)
     assert [row[5] for row in learned] == ["answer", "answer", "number", "answer", "end"]
     assert all((token_id, weight) == (label, "1") for _, _, token_id, label, weight, _ in learned)
     n_tokens = len(rows) - 1 + 64
-    assert (found.n_samples, found.n_tokens, found.n_learned) == (1, n_tokens, 5)
-    share = f"{5 / n_tokens:.1%} of {n_tokens} tokens are learned in 1 samples"
-    assert f"{share}; 0 samples give nothing to learn, 0 are bad" in printed
+    learned = found.learned
+    assert (learned.n_samples, learned.n_tokens, learned.n_learned) == (1, n_tokens, 5)
+    assert f"│ {100 * 5 / n_tokens:.1f} %" in printed
 
 
 def test_shows_what_objectives_ask_and_how_much_the_numbers_of_a_box_weigh(audited, shards):
@@ -84,7 +87,8 @@ def test_shows_as_many_samples_as_it_is_told_and_counts_more(audited, shards):
     for n, checked, counted in [(0, 4, 4), (2, 4, 4), (3, 1, 3), (1, 200, 6)]:
         found, printed = audited(*choice, f"n={n}", f"checked={checked}")
         assert printed.count("stands for") == n
-        assert found.n_samples == counted
+        assert found.learned.n_samples == counted
+        assert found.n_samples == 6
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -104,39 +108,77 @@ def test_validation_data_are_looked_at_where_they_are_asked_for(audited, shards)
 def test_the_built_in_scenes_are_drawn_where_they_are_missing(audited, tmp_path):
     scenes = ["scenes.splits={train: 6, val: 2, test: 1}", f"scenes_folder={tmp_path / 'scenes'}"]
     found, printed = audited(*scenes, "checked=8", "n=2")
-    assert found.n_samples == 8
-    assert 0 < found.share < 0.8
+    assert found.learned.n_samples == 8
+    assert 0 < found.learned.share < 0.8
     assert "scenes/shards/train-" in printed.replace("\n", "")
 
 
 def test_bad_samples_are_named_in_the_place_of_their_tokens(audited, shards):
     found, printed = audited(*shards(BROKEN, talked(1), talked(2)), "n=3")
     assert printed.count("stands for") == 2
-    assert "0 samples give nothing to learn, 1 are bad" in printed
-    # Once for the table, once for the count.
+    # Once for the table, once as a warning.
     assert printed.count("not an image in a known format") == 2
-    assert "talk.json, record 9" in found.bad[0]
+    assert "warning: 1 of 3 samples are bad; the first one: not an image" in printed
+    assert "talk.json, record 9" in found.learned.bad[0].why
 
 
-def test_only_the_first_bad_samples_are_named(audited, shards):
-    bad = [replace(talked(n), image=b"no image") for n in range(5)]
-    _, printed = audited(*shards(*bad, talked(7)), "n=0")
-    assert "5 are bad" in printed
-    assert printed.count("not an image in a known format") == 3
+def test_warnings_stand_before_the_figures(audited, shards):
+    outside = replace(annotated(0), instances=(Instance("circle", Box(0, 0, 99, 20)),))
+    _, printed = audited(*shards(outside, kind="localization"), "n=0")
+    assert printed.startswith("warning: 1 of 1 samples of data.train.localization have locations")
+    assert printed.index("warning") < printed.index("Sources of data.train")
+
+
+def test_good_data_get_no_warning(audited, shards):
+    _, printed = audited(*shards(*map(talked, range(3))), "n=0")
+    assert "warning:" not in printed
 
 
 def test_samples_that_teach_nothing_are_counted(audited, shards):
     found, printed = audited(*shards(UNANSWERED, talked(1)))
-    assert "1 samples give nothing to learn, 0 are bad" in printed
-    assert found.n_silent == 1
+    assert "warning: 1 of 2 samples give nothing to learn" in printed
+    assert found.learned.n_silent == 1
 
 
 def test_samples_cut_off_are_counted_and_one_of_them_is_named(audited, shards, tmp_path):
     choice = shards(*map(talked, range(6)), per_shard=2)
     (tmp_path / "train-conversation" / "000001.tar").unlink()
-    _, printed = audited(*choice)
-    assert "2 samples are cut off; sample is cut off: " in printed
+    found, printed = audited(*choice)
+    assert found.n_bad == 2
+    assert "2 of 6 samples are bad; the first one: sample is cut off: " in printed
     assert "000001.tar, sample 000001-000000" in printed.replace("\n", "")
+
+
+def test_benchmark_images_are_looked_for(audited, shards, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "a.png").write_bytes(picture(1))
+    choice = shards(*map(talked, range(3)))
+    found, printed = audited(*choice, f"benchmarks=[{tmp_path / 'pictures'}]")
+    assert found.leaked[0][0].key == "talk 1"
+    assert "1 of 1 images of" in printed
+    assert "stand in 1 samples" in printed
+
+
+def test_writes_figures_and_a_page(audited, shards, tmp_path):
+    choice = [*shards(annotated(0), kind="localization"), *shards(talked(1))[1:]]
+    output = tmp_path / "out" / "audit"
+    _, printed = audited(*choice, f"output={output}", "shown=2", "n=0")
+    assert str(output / "audit.html") in printed.replace("\n", "")
+    figures = read_json(output / "audit.json")
+    assert list(figures["sources"]) == ["data.train.conversation", "data.train.localization"]
+    page = (output / "audit.html").read_text()
+    assert page.count("<article") == 2
+    assert "image 0" in page
+    assert "talk 1" in page
+
+
+def test_writes_nothing_without_an_output(audited, shards, tmp_path, monkeypatch):
+    choice = shards(talked(1))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    _, printed = audited(*choice)
+    assert list((tmp_path / "here").iterdir()) == []
+    assert "audit.json" not in printed
 
 
 def test_refuses_data_from_which_nothing_is_learned(audited, shards):
@@ -146,8 +188,28 @@ def test_refuses_data_from_which_nothing_is_learned(audited, shards):
 
 
 def test_refuses_data_of_which_all_samples_are_bad(audited, shards):
-    with pytest.raises(DataError, match="all 1 samples are bad; the first one: not an image"):
+    with pytest.raises(DataError, match="no sample can be used: 1 of 1 are bad; .*: not an image"):
         audited(*shards(BROKEN))
+
+
+def test_data_that_are_refused_are_written_all_the_same(audited, shards, tmp_path):
+    choice = shards(BROKEN, talked(1))
+    with pytest.raises(DataError, match="1 of 2 samples are bad, 0 allowed"):
+        audited(*choice, "data.max_bad_samples=0", f"output={tmp_path / 'audit'}")
+    assert read_json(tmp_path / "audit" / "audit.json")["bad_samples"] == 1
+
+
+def test_data_that_cannot_be_read_get_one_message(audited, shards, tmp_path):
+    choice = shards(talked(1))
+    (tmp_path / "train-conversation" / "000000.tar").unlink()
+    with pytest.raises(DataError, match="no sample can be read: all 1"):
+        audited(*choice)
+
+
+def test_an_empty_val_split_is_reported_there(audited, shards):
+    with pytest.raises(ConfigError, match="val") as error:
+        audited(*shards(talked(1)), "split=val")
+    assert error.value.where == "data.val"
 
 
 @pytest.mark.parametrize(
@@ -169,7 +231,7 @@ def test_mistakes_in_the_config_get_one_message(audited, shards, overrides, mess
 )
 def test_the_exit_status_says_whether_anything_is_learned(shards, tmp_path, sample, status, error):
     done = subprocess.run(
-        [sys.executable, "-m", "locvlm.audit", *shards(sample)],
+        [sys.executable, "-m", "locvlm.audit", *shards(sample), "output=null"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -178,4 +240,4 @@ def test_the_exit_status_says_whether_anything_is_learned(shards, tmp_path, samp
     assert done.returncode == status, done.stderr
     assert done.stderr.startswith(error)
     assert "Traceback" not in done.stderr
-    assert ("1 samples" in done.stdout) == (status == 0)
+    assert "Tokens, as training sees them" in done.stdout

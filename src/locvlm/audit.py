@@ -1,10 +1,13 @@
 """Shows what a model would learn from a data set: `python -m locvlm.audit data=scenes n=3`.
 
-Prints samples token by token with labels, weights and meanings, and how much is learned of more of
-them; exit status 1 where nothing would be.
+Prints samples token by token, reads all others, and says what is wrong with them; writes all
+figures and a page of drawn samples. Exit status 1 where the data cannot be trained on.
 """
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
@@ -15,8 +18,8 @@ from locvlm.cli import plain_errors, print_table, set_up_logging
 from locvlm.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from locvlm.data import Draw, Examples
-    from locvlm.data.audit import Supervision
+    from locvlm.data import Draw, Examples, LocVLMDataModule
+    from locvlm.data.split_audit import Audit
 
 
 @dataclass
@@ -25,7 +28,10 @@ class AuditConfig:
 
     n: int = 1
     checked: int = 200
+    shown: int = 24
     split: str = "train"
+    benchmarks: list[str] = field(default_factory=list)
+    output: str | None = None
     seed: int = 0
     data: Any = MISSING
     processor: Any = MISSING
@@ -51,18 +57,20 @@ class AuditConfig:
 ConfigStore.instance().store(name="audit_schema", node=AuditConfig)
 
 
-def audit(cfg: DictConfig) -> "Supervision":
-    """Prints `cfg.n` samples token by token, and how much is learned of `cfg.checked`.
+def audit(cfg: DictConfig) -> "Audit":
+    """Prints and writes what is in the data of `cfg`.
 
     Raises:
-        ConfigError: there is no such split.
-        DataError: nothing in the data set is learned.
+        ConfigError: there is no such split, or nothing in it.
+        DataError: the data cannot be trained on, or a benchmark names no images.
     """
     from hydra.utils import instantiate
 
     from locvlm.config import check_targets
     from locvlm.data import Draw
-    from locvlm.data.audit import check_supervised, supervision
+    from locvlm.data.leaks import read_benchmark
+    from locvlm.data.split_audit import audit_split, check_readable
+    from locvlm.data.verdict import check_trainable
 
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
     check_targets(settings)
@@ -73,21 +81,26 @@ def audit(cfg: DictConfig) -> "Supervision":
     settings["data"].pop("processor")
     processor = instantiate(settings["processor"], _convert_="all")
     make = instantiate(settings["data"], _convert_="all", _partial_=True)
-    examples = make(processor=processor).examples(cfg.split)
-    rows = examples.mixture.epoch(0)[: max(cfg.checked, cfg.n)].tolist()
+    module: LocVLMDataModule = make(processor=processor)
+    check_readable(module, cfg.split)
+    benchmarks = [read_benchmark(path) for path in cfg.benchmarks]
+    examples = module.examples(cfg.split)
+    rows = examples.mixture.epoch(0)[: max(cfg.checked, cfg.n, cfg.shown)].tolist()
     draws = [Draw(*row) for row in rows]
     for draw in draws[: cfg.n]:
         _show(examples, draw)
-    found = supervision(examples, draws)
-    check_supervised(found)
-    print(
-        f"{found.share:.1%} of {found.n_tokens:,} tokens are learned in {found.n_samples} samples; "
-        f"{found.n_silent} samples give nothing to learn, {len(found.bad)} are bad"
-    )
-    for reason in found.bad[:3]:
-        print(reason)
-    if examples.unreadable:
-        print(f"{len(examples.unreadable)} samples are cut off; {examples.unreadable[0]}")
+    names = [
+        f"data.{cfg.split}.{name}"
+        for name, source in zip(settings["data"][cfg.split], module.sources[cfg.split], strict=True)
+        if source.is_drawn
+    ]
+    with _progress() as advance:
+        checked = draws[: max(cfg.checked, cfg.n)]
+        found = audit_split(module, cfg.split, names, checked, benchmarks, advance)
+    _print(found)
+    if cfg.output is not None:
+        _write(Path(cfg.output), found, examples, draws[: cfg.shown])
+    check_trainable(found)
     return found
 
 
@@ -108,6 +121,47 @@ def _show(examples: "Examples", draw: "Draw") -> None:
             for row in rows
         ],
     )
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[], None]]:
+    """A bar on stderr; what it gives is called once for each sample."""
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn())
+    console = Console(stderr=True)
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+        task = progress.add_task("Reading samples", total=None)
+        yield lambda: progress.advance(task)
+
+
+def _print(found: "Audit") -> None:
+    """Warnings in words, then the tables."""
+    from locvlm.data.verdict import warnings
+    from locvlm.report.audit import tables
+
+    for warning in warnings(found):
+        print(f"warning: {warning.what}\n  fix:   {warning.fix}")
+    for table in tables(found):
+        print_table(table.title, table.columns, table.rows)
+        print(f"{table.note}\n")
+
+
+def _write(folder: Path, found: "Audit", examples: "Examples", draws: "Sequence[Draw]") -> None:
+    """audit.json and audit.html."""
+    from locvlm.data.verdict import warnings
+    from locvlm.io import write_json, write_text
+    from locvlm.report.audit_figures import figures
+    from locvlm.report.audit_page import render_page, samples_to_show
+
+    said = warnings(found)
+    write_json(folder / "audit.json", figures(found, said))
+    page = render_page(found, said, samples_to_show(examples, found, draws))
+    write_text(folder / "audit.html", page)
+    print(f"all figures: {folder / 'audit.json'}\nsamples:     {folder / 'audit.html'}")
 
 
 @hydra.main(version_base="1.3", config_path="pkg://locvlm.conf", config_name="audit")

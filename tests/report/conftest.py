@@ -1,6 +1,15 @@
-"""Results of a small run, as its files hold them."""
+"""Results of a small run, as its files hold them, and an audit of a few samples."""
 
+import numpy as np
 import pytest
+
+from locvlm.data.audit import Learned, Supervision
+from locvlm.data.leaks import Benchmark, find_leak
+from locvlm.data.split_audit import Audit, Named, SourceAudit
+from locvlm.data.survey import survey
+from locvlm.errors import DataError
+from locvlm.types import Message, Sample
+from tests.data.conftest import annotated, picture
 
 
 def metric(key, value, **more):
@@ -49,3 +58,23 @@ def results():
             {"table": "Table | one", "title": "Overlap", "counts": [1, 2], "threshold": 0.5}
         ],
     }
+
+
+def _learned(kind, length):
+    return Learned(0, kind, length, n_tokens=100, n_learned=25, n_turns=2, n_located=1)
+
+
+@pytest.fixture
+def audit():
+    """Two annotated images and a conversation, one damaged sample, one leaked image."""
+    talk = (Message("user", ("What is left?",)), Message("assistant", ("The left one.",)))
+    said = Sample("talk", "t.json", picture(9), (48, 40), messages=talk)
+    sources = [
+        SourceAudit("data.train.a", "shards/a", 0.75, survey([annotated(0), annotated(1)])),
+        SourceAudit("data.train.b", "shards/b", 0.25, survey([said, DataError("damaged")]), ["x"]),
+    ]
+    tokens = [_learned("talk", n) for n in range(1, 101)] + [_learned("annotated image", 400)]
+    benchmark = Benchmark("pope", np.array([1, -1]), np.array([0, 7], np.uint64))
+    leaks = [find_leak([1, -1, -1, -1], [5, 6, 0, 8], benchmark)]
+    named = [[Named("data.train.a", "image 0", "a.tar")]]
+    return Audit("train", sources, Supervision(tuple(tokens)), leaks, named, max_length=100)

@@ -66,7 +66,7 @@ def write_shards(
     def counted(group: Iterable[Sample]) -> Iterator[Sample]:
         for sample in group:
             counts.update(_counts(sample))
-            kinds.update([_kind(sample)])
+            kinds.update([kind_of(sample)])
             categories.update(instance.category for instance in sample.instances)
             yield sample
 
@@ -262,7 +262,8 @@ def _counts(sample: Sample) -> dict[str, int]:
     }
 
 
-def _kind(sample: Sample) -> str:
+def kind_of(sample: Sample) -> str:
+    """What a sample is for counts: an annotated image, or the kind of its conversation."""
     if not sample.messages:
         return "annotated image"
     kind = sample.extra.get("kind") or sample.extra.get("type")

@@ -76,13 +76,13 @@ def _outline(pen: ImageDraw.ImageDraw, mark: Mapping[str, Any], factor: float, w
             pen.ellipse((x - r, y - r, x + r, y + r), outline=ink, width=width * (1 + extra))
         pen.ellipse((x - width, y - width, x + width, y + width), fill=(*color, 255))
         return
-    edges = _edges(_rectangle(mark["location"], factor))
-    for start, end in edges:
-        pen.line((*start, *end), fill=_HALO, width=width + 2)
     dash = 5 * width if mark["role"] == "true" else None
-    for start, end in edges:
-        for a, b in _dashes(start, end, dash):
-            pen.line((*a, *b), fill=(*color, 255), width=width)
+    edges = _edges(_rectangle(mark["location"], factor))
+    # Only dashes have a halo: between them shows a box that lies in the same place.
+    lines = [line for start, end in edges for line in _dashes(start, end, dash)]
+    for ink, wide in ((_HALO, width + 2), ((*color, 255), width)):
+        for start, end in lines:
+            pen.line((*start, *end), fill=ink, width=wide)
 
 
 def _rectangle(location: Sequence[float], factor: float) -> Rectangle:

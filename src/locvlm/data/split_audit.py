@@ -1,0 +1,184 @@
+"""Audits a split: all samples of its sources, and what is learned of the first ones."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from locvlm.data.audit import Supervision, supervision
+from locvlm.data.leaks import NO_DIGEST, NO_ID, Benchmark, Leak, find_leak
+from locvlm.data.mixture import Draw
+from locvlm.data.module import LocVLMDataModule
+from locvlm.data.shards import Shards
+from locvlm.data.survey import Survey, readable_samples, survey
+from locvlm.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True, slots=True)
+class SourceAudit:
+    """What was found in a source.
+
+    Args:
+        name: its key in the config, such as data.train.localization.
+        folder: of its shards.
+        share: of the draws of an epoch, 0 to 1.
+        survey: of its readable samples.
+        lost: why others cannot be read: their shards are missing or cut short.
+    """
+
+    name: str
+    folder: str
+    share: float
+    survey: Survey
+    lost: Sequence[str] = ()
+
+    @property
+    def n_samples(self) -> int:
+        """Samples that its index names."""
+        return self.survey.n_samples + len(self.lost)
+
+    @property
+    def n_coco_names(self) -> int:
+        """Samples whose image has the name of a COCO image."""
+        return sum(one != NO_ID for one in self.survey.coco_ids)
+
+
+class Named(NamedTuple):
+    """A sample by its names: of its source in the config, its own, and where it stands."""
+
+    source: str
+    key: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What was found in a split.
+
+    Args:
+        split: train or val.
+        sources: over all samples.
+        learned: of the first samples that training draws.
+        leaks: one for each benchmark; positions count through the sources.
+        leaked: the samples of each leak.
+        max_length: tokens of a sequence at most.
+        max_bad_samples: that training skips before it stops.
+    """
+
+    split: str
+    sources: Sequence[SourceAudit]
+    learned: Supervision
+    leaks: Sequence[Leak] = ()
+    leaked: Sequence[Sequence[Named]] = ()
+    max_length: int = 2048
+    max_bad_samples: int = 100
+
+    @property
+    def n_samples(self) -> int:
+        return sum(source.n_samples for source in self.sources)
+
+    @property
+    def bad(self) -> list[str]:
+        """Why samples cannot be used, the first of each source; as many as `n_bad` or fewer."""
+        named = [why for source in self.sources for why in source.lost]
+        named += [str(one) for s in self.sources for one in s.survey.examples.get("bad", [])]
+        return named + [
+            bad.why for bad in self.learned.bad if self._is_news(bad.source, bad.sample)
+        ]
+
+    @property
+    def n_bad(self) -> int:
+        """Samples that cannot be used: lost, damaged, or found to be bad when they were encoded."""
+        counted = sum(len(s.lost) + s.survey.problems["bad"] for s in self.sources)
+        encoded = {(bad.source, bad.sample) for bad in self.learned.bad}
+        return counted + sum(self._is_news(*place) for place in encoded)
+
+    def _is_news(self, source: int, sample: int) -> bool:
+        """Whether the survey took this sample, which cannot be encoded, for a good one."""
+        return self.sources[source].survey.keys[sample] != NO_DIGEST
+
+
+def check_readable(module: LocVLMDataModule, split: str) -> None:
+    """Refuses a split of which no sample would be drawn.
+
+    Raises:
+        ConfigError: it has no source that takes part.
+        DataError: no sample of a source can be read, or a folder holds no shards.
+    """
+    drawn = [source for source in module.sources[split] if source.is_drawn]
+    if not drawn:
+        raise ConfigError(
+            f"no source of this split has anything to learn: {split}",
+            where=f"data.{split}",
+            fix=f"give one a folder of shards, such as data.{split}.localization.shards=FOLDER, "
+            "and a weight; annotated images need objectives other than none",
+        )
+    for source in drawn:
+        shards = Shards(str(source.shards))
+        if not len(shards.readable):
+            raise DataError(
+                f"no sample can be read: all {len(shards):,} are in shards that are missing or "
+                "cut short",
+                where=str(source.shards),
+                fix="copy the folder again, or prepare the data again",
+            )
+
+
+def audit_split(
+    module: LocVLMDataModule,
+    split: str,
+    names: Sequence[str],
+    draws: Sequence[Draw],
+    benchmarks: Sequence[Benchmark] = (),
+    on_sample: Callable[[], object] = lambda: None,
+) -> Audit:
+    """Reads all samples of a split and encodes some.
+
+    Args:
+        module: of the data.
+        split: train or val; `check_readable` passes it.
+        names: of the sources that take part.
+        draws: what is encoded.
+        benchmarks: whose images should not be there.
+        on_sample: called before each sample is read, for progress bars.
+    """
+    examples = module.examples(split)
+    counts = examples.mixture.counts()
+    sources = []
+    for name, source, count in zip(names, examples.sources, counts, strict=True):
+        shards = Shards(str(source.shards))
+        sources.append(
+            SourceAudit(
+                name,
+                str(source.shards),
+                share=count / sum(counts),
+                survey=survey(readable_samples(shards, on_sample)),
+                lost=shards.unreadable(),
+            )
+        )
+    coco_ids = np.concatenate([np.frombuffer(s.survey.coco_ids, np.int64) for s in sources])
+    digests = np.concatenate([np.frombuffer(s.survey.digests, np.uint64) for s in sources])
+    leaks = [find_leak(coco_ids, digests, benchmark) for benchmark in benchmarks]
+    return Audit(
+        split,
+        sources,
+        supervision(examples, draws),
+        leaks,
+        [_named(sources, leak.positions) for leak in leaks],
+        max_length=module.processor.max_length,
+        max_bad_samples=module.bad_samples.limit,
+    )
+
+
+def _named(sources: Sequence[SourceAudit], positions: Sequence[int]) -> list[Named]:
+    """The samples at positions that count through the sources."""
+    named = []
+    starts = np.cumsum([0, *(source.survey.n_samples for source in sources)])
+    folders = [Shards(source.folder) for source in sources]
+    for position in positions:
+        number = int(np.searchsorted(starts, position, side="right")) - 1
+        shards = folders[number]
+        sample = shards[int(shards.readable[position - starts[number]])]
+        named.append(Named(sources[number].name, sample.key, sample.source))
+    return named
