@@ -61,6 +61,17 @@ def test_bad_samples_are_counted_once_however_they_are_found(module, tmp_path):
     assert "cannot be decoded" in found.bad[3]
 
 
+def test_doubles_are_named_by_where_they_stand(module):
+    samples = [talked(0), talked(1), replace(talked(2), key="talk 1"), *map(talked, range(3, 6))]
+    samples[5] = replace(samples[5], image=samples[0].image)
+    [source] = audit_split(module(samples), "train", ["a"], []).sources
+    assert source.same_key.number == source.same_image.number == 1
+    assert "talk.json, record 1" in source.same_key.first[0]
+    assert "talk.json, record 2" in source.same_key.first[1]
+    assert "talk.json, record 0" in source.same_image.first[0]
+    assert "talk.json, record 5" in source.same_image.first[1]
+
+
 def test_leaks_are_named_in_their_source(module, tmp_path):
     data = module(map(talked, range(3)), others=[annotated(7), talked(8)])
     folder = tmp_path / "benchmark"

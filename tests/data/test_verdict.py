@@ -6,7 +6,7 @@ import pytest
 
 from locvlm.data.audit import Bad, Learned, Supervision
 from locvlm.data.leaks import Benchmark, find_leak
-from locvlm.data.split_audit import Audit, SourceAudit
+from locvlm.data.split_audit import Audit, Doubles, SourceAudit
 from locvlm.data.survey import survey
 from locvlm.data.verdict import check_trainable, warnings
 from locvlm.errors import DataError
@@ -52,7 +52,6 @@ def test_good_data_give_no_warning():
             "source.dialect",
         ),
         (DataError("damaged", where="a.tar"), "1 of 2 samples are bad", "prepare the data again"),
-        (replace(talked(1), key="talk 0"), "1 keys of data.train.talk", "ids of their own"),
     ],
 )
 def test_each_problem_is_said_with_what_to_do(sample, what, fix):
@@ -68,10 +67,21 @@ def test_a_problem_is_shown_by_its_first_sample():
     assert "(0, 0, 99, 20) in 48 x 40 pixels: annotations.json, image 1" in what
 
 
-def test_images_twice_matter_where_all_are_annotations():
-    twice = replace(annotated(0), key="another")
-    assert "1 images of data.train.talk are annotated more" in said(audit(annotated(0), twice))[0]
-    assert said(audit(talked(0), replace(talked(0), key="another"))) == []
+def test_doubles_are_named():
+    found = replace(source(annotated(0)), same_key=Doubles(3, ("a.tar", "b.tar")))
+    [what] = said(replace(audit(), sources=[found]))
+    assert what == (
+        "3 keys of data.train.talk stand for several samples; the first one: a.tar and b.tar"
+    )
+
+
+def test_an_image_twice_matters_where_all_samples_are_annotations():
+    twice = Doubles(1, ("a.tar", "b.tar"))
+    annotations = replace(source(annotated(0)), same_image=twice)
+    [what] = said(replace(audit(), sources=[annotations]))
+    assert what.startswith("1 images of data.train.talk are annotated more than once; the first")
+    talks = replace(source(talked(0), annotated(1)), same_image=twice)
+    assert said(replace(audit(), sources=[talks])) == []
 
 
 def test_a_source_of_which_nothing_is_learned_is_named():

@@ -11,8 +11,15 @@ from locvlm.data.leaks import NO_DIGEST, NO_ID, Benchmark, Leak, find_leak
 from locvlm.data.mixture import Draw
 from locvlm.data.module import LocVLMDataModule
 from locvlm.data.shards import Shards
-from locvlm.data.survey import Survey, readable_samples, survey
+from locvlm.data.survey import Survey, doubles, readable_samples, survey
 from locvlm.errors import ConfigError, DataError
+
+
+class Doubles(NamedTuple):
+    """Samples that should differ and do not: how many groups, and where the first one stands."""
+
+    number: int = 0
+    first: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +32,8 @@ class SourceAudit:
         share: of the draws of an epoch, 0 to 1.
         survey: of its readable samples.
         lost: why others cannot be read: their shards are missing or cut short.
+        same_key: samples of one key.
+        same_image: samples of one image.
     """
 
     name: str
@@ -32,6 +41,8 @@ class SourceAudit:
     share: float
     survey: Survey
     lost: Sequence[str] = ()
+    same_key: Doubles = Doubles()
+    same_image: Doubles = Doubles()
 
     @property
     def n_samples(self) -> int:
@@ -145,18 +156,10 @@ def audit_split(
     """
     examples = module.examples(split)
     counts = examples.mixture.counts()
-    sources = []
-    for name, source, count in zip(names, examples.sources, counts, strict=True):
-        shards = Shards(str(source.shards))
-        sources.append(
-            SourceAudit(
-                name,
-                str(source.shards),
-                share=count / sum(counts),
-                survey=survey(readable_samples(shards, on_sample)),
-                lost=shards.unreadable(),
-            )
-        )
+    sources = [
+        _source_audit(name, str(source.shards), count / sum(counts), on_sample)
+        for name, source, count in zip(names, examples.sources, counts, strict=True)
+    ]
     coco_ids = np.concatenate([np.frombuffer(s.survey.coco_ids, np.int64) for s in sources])
     digests = np.concatenate([np.frombuffer(s.survey.digests, np.uint64) for s in sources])
     leaks = [find_leak(coco_ids, digests, benchmark) for benchmark in benchmarks]
@@ -168,6 +171,27 @@ def audit_split(
         [_named(sources, leak.positions) for leak in leaks],
         max_length=module.processor.max_length,
         max_bad_samples=module.bad_samples.limit,
+    )
+
+
+def _source_audit(
+    name: str, folder: str, share: float, on_sample: Callable[[], object]
+) -> SourceAudit:
+    shards = Shards(folder)
+    found = survey(readable_samples(shards, on_sample))
+
+    def named(groups: list[list[int]]) -> Doubles:
+        first = (shards[int(shards.readable[n])].source for group in groups[:1] for n in group[:2])
+        return Doubles(len(groups), tuple(first))
+
+    return SourceAudit(
+        name,
+        folder,
+        share,
+        found,
+        shards.unreadable(),
+        named(doubles(found.keys)),
+        named(doubles(found.digests)),
     )
 
 

@@ -182,12 +182,14 @@ def quantiles(values: Counter[int]) -> Quantiles | None:
 
 
 def doubles(digests: "array[int]") -> list[list[int]]:
-    """Positions of the samples that share a digest, in groups of two and more."""
+    """Positions of the samples that share a digest, in groups of two and more, first ones first."""
     values = np.frombuffer(digests, dtype=np.uint64)
+    found, counts = np.unique(values, return_counts=True)
+    shared = found[(counts > 1) & (found != NO_DIGEST)]
     order = np.argsort(values, kind="stable")
-    edges = np.flatnonzero(np.diff(values[order])) + 1
-    groups = np.split(order, edges)
-    return [group.tolist() for group in groups if len(group) > 1 and values[group[0]] != NO_DIGEST]
+    starts = np.searchsorted(values, shared, sorter=order)
+    ends = np.searchsorted(values, shared, side="right", sorter=order)
+    return sorted(order[start:end].tolist() for start, end in zip(starts, ends, strict=True))
 
 
 def _count(found: Survey, sample: Sample) -> None:

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from locvlm.data.split_audit import Audit, SourceAudit
-from locvlm.data.survey import Problem, doubles
+from locvlm.data.survey import Problem
 from locvlm.errors import DataError
 
 ANNOTATED = "annotated image"
@@ -158,19 +158,20 @@ def _unlearned(audit: Audit) -> list[Finding]:
 
 def _doubled(source: SourceAudit) -> list[Finding]:
     found = []
-    if keys := doubles(source.survey.keys):
+    if source.same_key.number:
         found.append(
             Finding(
-                f"{len(keys):,} keys of {source.name} stand for several samples",
+                f"{source.same_key.number:,} keys of {source.name} stand for several samples; the "
+                f"first one: {' and '.join(source.same_key.first)}",
                 "give records ids of their own: objectives draw by key, and errors name it",
             )
         )
-    images = doubles(source.survey.digests)
     # Several conversations about one image are nothing odd.
-    if images and source.survey.kinds[ANNOTATED] == source.survey.kinds.total():
+    if source.same_image.number and set(source.survey.kinds) == {ANNOTATED}:
         found.append(
             Finding(
-                f"{len(images):,} images of {source.name} are annotated more than once",
+                f"{source.same_image.number:,} images of {source.name} are annotated more than "
+                f"once; the first one: {' and '.join(source.same_image.first)}",
                 "join their annotations: a category that one of them lacks counts as absent",
             )
         )

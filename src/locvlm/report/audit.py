@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from locvlm.data.split_audit import Audit
-from locvlm.data.survey import WORDS, Quantiles, doubles, quantiles
+from locvlm.data.survey import WORDS, Quantiles, quantiles
 
 TOP, BOTTOM = 8, 4
 
@@ -145,8 +145,8 @@ def _images(audit: Audit) -> AuditTable:
                 problems["outside"],
                 problems["no area"],
                 problems["plain text"],
-                len(doubles(survey.digests)),
-                len(doubles(survey.keys)),
+                source.same_image.number,
+                source.same_key.number,
             )
         )
     return AuditTable(

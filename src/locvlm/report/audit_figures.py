@@ -6,7 +6,7 @@ from typing import Any
 from locvlm.data.audit import Supervision
 from locvlm.data.leaks import Leak
 from locvlm.data.split_audit import Audit, SourceAudit
-from locvlm.data.survey import WORDS, doubles, quantiles
+from locvlm.data.survey import WORDS, quantiles
 from locvlm.data.verdict import Finding
 
 Figures = dict[str, Any]
@@ -76,8 +76,8 @@ def _source(source: SourceAudit) -> Figures:
         "examples": {
             problem: [str(one) for one in named] for problem, named in survey.examples.items()
         },
-        "keys_of_several_samples": len(doubles(survey.keys)),
-        "images_of_several_samples": len(doubles(survey.digests)),
+        "keys_of_several_samples": source.same_key.number,
+        "images_of_several_samples": source.same_image.number,
         "images_with_coco_name": source.n_coco_names,
         "words": {
             word: {
