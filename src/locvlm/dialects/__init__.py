@@ -1,0 +1,39 @@
+"""Dialects: locations as text in the conventions of other projects, and in our own."""
+
+from locvlm.dialects.convention import Convention, Dialect
+from locvlm.dialects.known import (
+    cogvlm,
+    deepseek_vl2,
+    ferret,
+    fractions,
+    kosmos2,
+    llava,
+    molmo,
+    qwen2_5_vl,
+    qwen2_vl,
+    qwen_vl,
+    shikra,
+)
+from locvlm.dialects.own import SchemeText, diga, ivb, nfp
+from locvlm.dialects.parts import Phrase
+
+__all__ = [
+    "Convention",
+    "Dialect",
+    "Phrase",
+    "SchemeText",
+    "cogvlm",
+    "deepseek_vl2",
+    "diga",
+    "ferret",
+    "fractions",
+    "ivb",
+    "kosmos2",
+    "llava",
+    "molmo",
+    "nfp",
+    "qwen2_5_vl",
+    "qwen2_vl",
+    "qwen_vl",
+    "shikra",
+]
