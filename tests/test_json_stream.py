@@ -1,0 +1,155 @@
+import json
+import math
+import tracemalloc
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from locvlm import json_stream
+from locvlm.errors import DataError
+from locvlm.json_stream import iter_json
+from tests.test_io import JSON
+
+COCO = {
+    "info": {"categories": [{"id": 9}], "images": 3},
+    "annotations": [{"id": 5, "bbox": [1, 2.5]}, {"id": 6}],
+    "licenses": [],
+    "images": [{"id": 1, "boxes": [7, 8]}, {"id": 2, "boxes": []}],
+}
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "a.json"
+
+
+@pytest.mark.parametrize(
+    ("prefix", "items"),
+    [
+        ("annotations.item", COCO["annotations"]),
+        ("images.item", COCO["images"]),
+        ("licenses.item", []),
+        ("images.item.boxes.item", [7, 8]),
+        ("info.categories.item.id", [9]),
+    ],
+)
+def test_a_prefix_says_which_list_is_read(path, prefix, items):
+    path.write_text(json.dumps(COCO))
+    assert list(iter_json(path, prefix)) == items
+
+
+def test_a_file_that_is_a_list_is_read_whatever_its_layout(path):
+    path.write_text(' [\r\n\t1 , "a,]" ,\n{"b":[2]}, null ] \n')
+    assert list(iter_json(path, "item")) == [1, "a,]", {"b": [2]}, None]
+
+
+def test_values_are_those_of_pythons_own_decoder(path):
+    path.write_bytes(b'\xef\xbb\xbf[NaN, -Infinity, 1e999, 12345678901234567890, 1.0, "\\ud800"]')
+    nan, *others = iter_json(path, "item")
+    assert math.isnan(nan)
+    assert others == [-math.inf, math.inf, 12345678901234567890, 1.0, "\ud800"]
+    assert isinstance(others[3], float)
+
+
+@given(st.lists(JSON, max_size=4), st.integers(1, 40), st.sampled_from([None, 1]))
+def test_where_the_window_ends_makes_no_difference(tmp_path_factory, items, window, indent):
+    path = tmp_path_factory.mktemp("stream") / "a.json"
+    text = json.dumps({"other": items, "wanted": items}, indent=indent, ensure_ascii=False)
+    path.write_bytes(text.encode("utf-8", "backslashreplace"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_stream, "_WINDOW", window)
+        assert list(iter_json(path, "wanted.item")) == items
+
+
+@pytest.mark.parametrize("window", [1, 7, 1 << 20])
+def test_a_file_that_is_cut_anywhere_is_noticed(path, monkeypatch, window):
+    monkeypatch.setattr(json_stream, "_WINDOW", window)
+    text = json.dumps({"a": [1.5e-3, 'x\u00e9"', {"b": [True, None]}], "c": -12})
+    for end in range(len(text)):
+        path.write_text(text[:end])
+        with pytest.raises(DataError, match="malformed JSON"):
+            list(iter_json(path, "a.item"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message", "place"),
+    [
+        (b"", "the file ends early", "line 1, column 1"),
+        (b"words", "a list is needed here, found something else", "line 1, column 1"),
+        (b'{"item": 1}', "a list is needed here, found an object", "line 1, column 1"),
+        (b"[1,\n2", "malformed JSON: the file ends early", "line 2, column 2"),
+        (b"[1,\n 2 3]", "Expecting ',' delimiter", "line 2, column 4"),
+        (b"[1,, 2]", "malformed JSON: Expecting value", "line 1, column 4"),
+        (b'[1,\n\n"ab', "Unterminated string", "line 3, column 1"),
+        (b"[1] [2]", "malformed JSON: Extra data", "line 1, column 5"),
+        (b'[1,\n"a\xff"]', "malformed JSON: not UTF-8", "line 2, column 3"),
+        (b"[\n" + b"[" * 100_000, "nested too deeply", "line 2, column 1"),
+        (b"[" + b"1" * 5_000 + b"]", "integer string conversion", "line 1, column 2"),
+    ],
+)
+def test_what_is_wrong_is_named_with_line_and_column(path, content, message, place):
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=message) as error:
+        list(iter_json(path, "item"))
+    assert error.value.where == f"{path}, {place}"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"images": {}}', "a list is needed here, found an object"),
+        ('{"image": []}', "no 'images' in the object that ends here"),
+        ("[]", "an object is needed here, found a list"),
+        ('{"images": [], 3: 4}', "Expecting property name"),
+        ('{"images": [], "b" 4}', "Expecting ':' delimiter"),
+    ],
+)
+def test_a_list_that_is_not_there_is_named(path, content, message):
+    path.write_text(content)
+    with pytest.raises(DataError, match=message):
+        list(iter_json(path, "images.item"))
+
+
+def test_a_mistake_is_placed_in_the_file_not_in_the_window(path, monkeypatch):
+    monkeypatch.setattr(json_stream, "_WINDOW", 4)
+    path.write_text("[1,\n22,\n333, 4444, x]")
+    with pytest.raises(DataError) as error:
+        list(iter_json(path, "item"))
+    assert error.value.where == f"{path}, line 3, column 12"
+
+
+def test_items_before_a_mistake_are_given(path):
+    path.write_text("[1, 2, x]")
+    found = []
+    with pytest.raises(DataError):
+        found.extend(iter_json(path, "item"))
+    items = iter_json(path, "item")
+    assert [next(items), next(items)] == [1, 2]
+
+
+def test_a_missing_quote_does_not_swallow_a_whole_disk(path, monkeypatch):
+    monkeypatch.setattr(json_stream, "_MAX_VALUE", 1000)
+    monkeypatch.setattr(json_stream, "_WINDOW", 100)
+    path.write_text('["' + "x" * 2_000)
+    with pytest.raises(DataError, match="value of more than 1,000 characters"):
+        list(iter_json(path, "item"))
+
+
+def test_a_missing_file_is_named(path):
+    with pytest.raises(DataError, match="No such file") as error:
+        list(iter_json(path, "item"))
+    assert error.value.where == str(path)
+
+
+def test_memory_does_not_grow_with_the_file(path, monkeypatch):
+    monkeypatch.setattr(json_stream, "_WINDOW", 2_000)
+    records = ", ".join([json.dumps({"a": [0.125] * 60})] * 2_000)
+    path.write_text(f'{{"skipped": [{records}], "wanted": [{records}]}}')
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in iter_json(path, "wanted.item")) == 2_000
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < path.stat().st_size / 10
