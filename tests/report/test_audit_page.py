@@ -125,3 +125,14 @@ def test_samples_with_problems_are_chosen_before_those_that_are_drawn(tmp_path):
     assert [one.sample.key for one in shown] == ["image 3", "image 1", "image 2"]
     assert shown[0].problems == ["outside: (0, 0, 99, 20) in 48 x 40 pixels"]
     assert len(samples_to_show(examples, found, draws[:1])) == 1
+
+
+def test_one_problem_does_not_fill_the_page(tmp_path):
+    outside = (Instance("circle", Box(0, 0, 99, 20)),)
+    samples = [replace(annotated(n), instances=outside) for n in range(8)] + [annotated(8)]
+    write_shards(samples, tmp_path, quarantine=Quarantine())
+    examples = Examples([Source(str(tmp_path))], make_processor())
+    source = SourceAudit("a", "a", 1.0, survey(readable_samples(Shards(tmp_path))))
+    draws = [Draw(0, 8, 0), Draw(0, 7, 0), Draw(0, 6, 0), Draw(0, 5, 0)]
+    shown = samples_to_show(examples, Audit("train", [source], Supervision(())), draws)
+    assert [one.sample.key[-1] for one in shown] == ["0", "1", "2", "8"]

@@ -22,6 +22,7 @@ from locvlm.types import Location, Message, Sample
 ROLES = {"annotated": "true", "user": "asked", "assistant": "predicted"}
 PICTURE = 720  # pixels of the longer side; shown at about half of it on sharp screens
 MOST_TURNS = 12
+PER_PROBLEM = 3  # samples of each source; others show what is usual in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +88,17 @@ def render_page(audit: Audit, warnings: Sequence[Finding], samples: Sequence[Sho
 
 
 def samples_to_show(examples: Examples, audit: Audit, draws: Sequence[Draw]) -> list[Shown]:
-    """Samples with a problem that can be seen in them, then those at `draws`, each once.
+    """A few samples with each problem, then those at `draws`, each once.
 
     Args:
         examples: of the split that was audited.
         audit: names the problems.
-        draws: as many samples as they are will be shown.
+        draws: shown are as many samples as these.
     """
     problems: dict[Draw, list[str]] = {}
     for number, source in enumerate(audit.sources):
         for problem, named in source.survey.examples.items():
-            for one in named:
+            for one in named[:PER_PROBLEM]:
                 place = Draw(number, one.position, 0)
                 problems.setdefault(place, []).append(f"{problem}: {one.what}")
     places: dict[tuple[int, int], Draw] = {}
