@@ -48,7 +48,7 @@ def pixels(image):
 def test_decodes_colours_exactly(kind):
     image = decode_image(encoded(PICTURE, kind), "test")
     assert image.dtype == torch.uint8
-    assert image.is_contiguous()
+    assert image.permute(1, 2, 0).is_contiguous()
     assert pixels(image) == COLOURS.tolist()
 
 
@@ -103,6 +103,39 @@ def test_black_and_white_becomes_black_and_white():
         encoded(PICTURE.convert("L").point(lambda v: v > 200 and 255, "1")), "test"
     )
     assert set(image.unique().tolist()) <= {0, 255}
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_decodes_jpegs_as_pillow_does(mode, subsampling, progressive):
+    options = {} if mode == "L" else {"subsampling": subsampling}
+    data = encoded(NOISE.convert(mode), "JPEG", progressive=progressive, **options)
+    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    assert pixels(decode_image(data, "test")) == expected.tolist()
+
+
+@pytest.mark.parametrize(
+    ("smallest", "shape"),
+    [(None, (40, 50)), (41, (40, 50)), (21, (40, 50)), (20, (20, 25)), (10, (10, 13)), (1, (5, 7))],
+)
+def test_decodes_jpegs_no_smaller_than_asked_for(smallest, shape):
+    image = decode_image(encoded(NOISE, "JPEG"), "test", smallest=smallest)
+    assert image.shape == (3, *shape)
+
+
+def test_a_reduced_jpeg_shows_the_same_picture():
+    smooth = NOISE.resize((5, 4)).resize((400, 320), Image.Resampling.BICUBIC)
+    data = encoded(smooth, "JPEG", quality=95)
+    frames = [
+        to_frame(image, resize(*image.shape[:0:-1]), 64, (0, 0, 0)).int()
+        for image in (decode_image(data, "test"), decode_image(data, "test", smallest=64))
+    ]
+    assert (frames[0] - frames[1]).abs().max() <= 3
+
+
+def test_other_formats_are_never_reduced():
+    assert decode_image(encoded(NOISE), "test", smallest=1).shape == (3, 40, 50)
 
 
 def test_print_colours_become_screen_colours():

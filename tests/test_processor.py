@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from locvlm.chat import ChatFormat
@@ -164,9 +165,25 @@ def test_an_image_that_does_not_fit_is_refused():
         make(max_length=10).encode(SAMPLE, TALK)
 
 
-def test_pixels_are_normalized_with_mean_and_std():
-    values = make(mean=(1, 0, 0), std=(1, 1, 1)).pixel_values(SAMPLE)
-    assert np.allclose(values.numpy(), 0)  # red minus red
+def test_pixels_are_as_they_are_and_padding_is_the_encoders_mean():
+    values = make(pad, mean=(0, 0.2, 1)).pixel_values(SAMPLE)[0]
+    assert values.dtype == torch.uint8
+    shown = {tuple(color) for color in values.flatten(1).T.tolist()}
+    assert {(255, 0, 0), (0, 51, 255)} <= shown  # the red image, and what stands beside it
+
+
+@pytest.mark.parametrize("geometry", [resize, pad, crop])
+def test_photos_can_be_decoded_at_reduced_size(geometry):
+    noise = np.random.default_rng(0).integers(0, 256, (8, 6, 3), dtype=np.uint8)
+    photo = Image.fromarray(noise).resize((301, 401), Image.Resampling.BICUBIC)
+    buffer = io.BytesIO()
+    photo.save(buffer, "JPEG")
+    sample = Sample("photo", "test", buffer.getvalue(), photo.size)
+    exact, reduced = (
+        make(geometry, reduced_decode=reduced).pixel_values(sample).int()
+        for reduced in (False, True)
+    )
+    assert 0 < (exact - reduced).abs().float().mean() < 8
 
 
 @pytest.mark.parametrize("geometry", [resize, pad, crop])

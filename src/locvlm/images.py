@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
+import simplejpeg
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
@@ -29,8 +30,10 @@ def image_size(data: bytes, source: str, max_pixels: int = MAX_PIXELS) -> Size:
     return _open(data, source, max_pixels).size
 
 
-def decode_image(data: bytes, source: str, max_pixels: int = MAX_PIXELS) -> Tensor:
-    """An encoded image as (3, H, W) uint8 RGB.
+def decode_image(
+    data: bytes, source: str, max_pixels: int = MAX_PIXELS, *, smallest: int | None = None
+) -> Tensor:
+    """An encoded image as (3, H, W) uint8 RGB, channels last in memory.
 
     Pixels stay as they are stored: EXIF orientation is not applied, because COCO and the sets
     built on it give their boxes in stored pixels. Greys become three equal channels, 16 bits
@@ -40,14 +43,18 @@ def decode_image(data: bytes, source: str, max_pixels: int = MAX_PIXELS) -> Tens
         data: the bytes of a file in one of `FORMATS`.
         source: file or record, for error messages.
         max_pixels: larger images are refused before they are decoded.
+        smallest: a JPEG is decoded at a half, a quarter or an eighth of its sides, rounded up,
+            where both keep so many pixels; None decodes all pixels.
 
     Raises:
         DataError: not an image, cut short, or larger than `max_pixels`.
     """
     image = _open(data, source, max_pixels)
-    with _refusal(data, source, max_pixels):
-        pixels = np.array(_rgb(image))
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    pixels = _jpeg(data, smallest) if image.format == "JPEG" else None
+    if pixels is None:
+        with _refusal(data, source, max_pixels):
+            pixels = np.array(_rgb(image))
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def to_frame(image: Tensor, geometry: Geometry, side: int, fill: Sequence[int]) -> Tensor:
@@ -75,10 +82,11 @@ def to_frame(image: Tensor, geometry: Geometry, side: int, fill: Sequence[int]) 
     return F.horizontal_flip(image) if geometry.flipped else image
 
 
-def normalize(frame: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+def normalize(frames: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """(..., 3, S, S) uint8 to float32: (v / 255 - mean) / std for each channel."""
-    scale = torch.tensor(std).view(3, 1, 1) * 255
-    return (frame.float() - torch.tensor(mean).view(3, 1, 1) * 255) / scale
+    center = frames.new_tensor(mean, dtype=torch.float32).view(3, 1, 1) * 255
+    scale = frames.new_tensor(std, dtype=torch.float32).view(3, 1, 1) * 255
+    return (frames.float() - center) / scale
 
 
 def _open(data: bytes, source: str, max_pixels: int) -> Image.Image:
@@ -121,6 +129,29 @@ def _too_large(what: str, source: str, max_pixels: int) -> DataError:
     )
 
 
+def _jpeg(data: bytes, smallest: int | None) -> np.ndarray | None:
+    """(H, W, 3) of a JPEG; None where Pillow has to say what is wrong with it.
+
+    libjpeg-turbo without Pillow gives the same pixels in 0.6 of the time.
+    """
+    try:
+        height, width, space, _ = simplejpeg.decode_jpeg_header(data)
+        if space == "CMYK":
+            return None
+        parts = _parts(min(height, width), smallest)
+        least = {"min_height": -(-height // parts), "min_width": -(-width // parts)}
+        return simplejpeg.decode_jpeg(data, **least)
+    except ValueError:
+        return None
+
+
+def _parts(side: int, smallest: int | None) -> int:
+    """Into how many parts `side` can be divided so that each keeps `smallest` pixels."""
+    if smallest is None:
+        return 1
+    return next((parts for parts in (8, 4, 2) if -(-side // parts) >= smallest), 1)
+
+
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         # 16-bit and float greys: Pillow's own conversion would clip instead of scale.
@@ -133,7 +164,8 @@ def _rgb(image: Image.Image) -> Image.Image:
 def _pad(image: Tensor, added: Sequence[int], fill: Sequence[int]) -> Tensor:
     left, top, right, bottom = added
     height, width = image.shape[-2:]
-    canvas = torch.tensor(fill, dtype=torch.uint8).view(3, 1, 1)
-    canvas = canvas.expand(3, height + top + bottom, width + left + right).clone()
+    canvas = torch.tensor(fill, dtype=torch.uint8)
+    # Channels last, as decoded images are: torch resizes them faster so.
+    canvas = canvas.repeat(height + top + bottom, width + left + right, 1).permute(2, 0, 1)
     canvas[:, top : top + height, left : left + width] = image
     return canvas

@@ -92,6 +92,13 @@ def test_numbers_that_no_file_has_are_refused(tmp_path, number):
     assert error.value.fix == "prepare this data again"
 
 
+@pytest.mark.parametrize("number", [0.5, 1e400, "3", None, 2**70])
+def test_only_integers_are_positions(tmp_path, number):
+    (tmp_path / "0.index.json").write_text(json.dumps([[0, number, 0, 0, 0, 0]]))
+    with pytest.raises(DataError, match="malformed: it needs rows of 6 integers"):
+        read_index(tmp_path / "0.tar")
+
+
 def test_a_missing_index_is_named(tmp_path):
     with pytest.raises(DataError, match="No such file") as error:
         read_index(tmp_path / "0.tar")

@@ -68,7 +68,7 @@ def test_an_image_without_objects_is_background(data):
 def test_batches_hold_images_and_a_row_of_patches_for_each_group(data):
     batch = next(iter(data([shown(n) for n in range(3)]).train_dataloader()))
     assert batch["pixel_values"].shape == (2, 3, 32, 32)
-    assert batch["pixel_values"].dtype == torch.float32
+    assert batch["pixel_values"].dtype == torch.uint8
     assert batch["labels"].shape == (2, 2, 16)
     assert batch["labels"].dtype == torch.int64
 

@@ -17,7 +17,7 @@ class Batch(TypedDict):
     attention_mask: (B, T) bool; False on padding
     labels:         (B, T) int64; IGNORE_INDEX where nothing is learned
     loss_weights:   (B, T) float32; what each label weighs in the loss
-    pixel_values:   (N, 3, S, S) float32; images in the order of their placeholders
+    pixel_values:   (N, 3, S, S) uint8; images in the order of their placeholders
     """
 
     input_ids: Tensor

@@ -48,10 +48,10 @@ def read_index(shard: Path) -> NDArray[np.int64]:
     """
     path = _path(shard)
     try:
-        index = np.array(read_json(path), dtype=np.int64)
-    except (OverflowError, TypeError, ValueError) as error:
+        index = np.array(read_json(path))
+    except ValueError as error:  # rows of different lengths
         raise _malformed(path, str(error)) from None
-    if index.ndim != 2 or index.shape[1] != _COLUMNS:
+    if index.ndim != 2 or index.shape[1] != _COLUMNS or index.dtype.kind != "i":
         raise _malformed(path, f"it needs rows of {_COLUMNS} integers")
     if (index < 0).any() or (index > _FAR).any():
         raise _malformed(path, "a number is out of range")

@@ -53,16 +53,16 @@ class Mixture:
             raise ConfigError(
                 f"{len(self.shards)} sources need as many weights of at least 0, "
                 f"got {list(weights)}",
-                where="data.train",
+                where="data",
             )
         if not (sum(weights) > 0 and len(self) > 0):
-            raise ConfigError("there is nothing to draw samples from", where="data.train")
+            raise ConfigError("there is nothing to draw samples from", where="data")
         for weight, count, length in zip(weights, self.counts(), self.lengths, strict=True):
             if weight > 0 and not (count and length):
                 raise ConfigError(
                     f"a source of {length} samples with weight {weight:g} has no place in an "
                     f"epoch of {len(self)}",
-                    where="data.train",
+                    where="data",
                     fix="raise its weight or data.epoch_length, or leave it out",
                 )
 

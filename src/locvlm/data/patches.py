@@ -19,7 +19,7 @@ from locvlm.types import Box, Instance
 class PatchBatch(TypedDict):
     """B images and, for each of G groups of words, the word that each of P patches shows.
 
-    pixel_values: (B, 3, S, S) float32
+    pixel_values: (B, 3, S, S) uint8
     labels:       (B, G, P) int64; 0 is background, n the n-th word of the group
     """
 

@@ -149,7 +149,7 @@ def _weights(sources: Sequence[Source]) -> list[float] | None:
     if weights and len(weights) < len(sources):
         raise ConfigError(
             "some sources have a weight, others have none",
-            where="data.train",
+            where="data",
             fix="give all of them a weight, or none to take each sample once per epoch",
         )
     return weights or None

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from locvlm.errors import CheckpointError, ConfigError
+from locvlm.images import normalize
 
 
 class TimmEncoder(nn.Module):
@@ -86,7 +87,13 @@ class TimmEncoder(nn.Module):
         return (self.image_size // self.patch_size) ** 2
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        """(N, 3, S, S) normalized images to (N, P, E) patch features, row by row."""
+        """Images to (N, P, E) patch features, row by row.
+
+        Args:
+            pixel_values: (N, 3, S, S) uint8 as the processor makes them, or normalized floats.
+        """
+        if pixel_values.dtype == torch.uint8:
+            pixel_values = normalize(pixel_values, self.mean, self.std)
         features: Tensor
         [features] = self.vit.forward_intermediates(
             pixel_values.to(next(self.parameters()).dtype),

@@ -191,7 +191,7 @@ class LocVLM(nn.Module):
         return words.masked_scatter(places[..., None], images)
 
     def encode_images(self, pixel_values: Tensor) -> Tensor:
-        """(N, 3, S, S) normalized images to (N, P, D) image tokens."""
+        """(N, 3, S, S) images, uint8 or normalized floats, to (N, P, D) image tokens."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and _learns(self.encoder)):
             features = self.encoder(pixel_values)
         tokens: Tensor = self.adapter(features)
