@@ -18,7 +18,7 @@ from locvlm.data.leaks import (
     image_names,
     read_benchmark,
 )
-from locvlm.data.readers import CocoReader
+from locvlm.data.readers import CocoReader, LlavaReader
 from locvlm.errors import DataError
 from locvlm.types import Sample
 from tests.data.conftest import annotated, picture, talked
@@ -198,10 +198,29 @@ def test_gqa_names_no_coco_images(real_data):
     assert find_leak([578564], [1], gqa).n_unknown == len(gqa) == 1
 
 
-def test_shards_of_real_photos_are_found_in_their_folder(real_data, tmp_path):
+def test_readers_keep_the_names_of_image_files(tmp_path):
+    name = "COCO_val2014_000000000042.png"
+    (tmp_path / name).write_bytes(picture())
+    coco = {"images": [{"id": 5, "file_name": name}], "annotations": [], "categories": []}
+    turns = [{"from": "human", "value": "What?"}, {"from": "gpt", "value": "A circle."}]
+    llava = [{"id": "a", "image": name, "conversations": turns}]
+    (tmp_path / "coco.json").write_text(json.dumps(coco))
+    (tmp_path / "llava.json").write_text(json.dumps(llava))
+    for reader in (
+        CocoReader(str(tmp_path / "coco.json"), str(tmp_path)),
+        LlavaReader(str(tmp_path / "llava.json"), str(tmp_path)),
+    ):
+        [sample] = reader.read(Quarantine())
+        assert identity(sample).coco_id == 42
+
+
+def test_shards_of_real_photos_are_found_in_their_folder_and_in_pope(real_data, tmp_path):
+    """POPE's extract asks about all five photos, among others."""
     source = real_data / "coco"
     reader = CocoReader(str(source / "instances_val2014_100images.json"), str(source / "images"))
     write_shards(reader.read(Quarantine()), tmp_path / "s", quarantine=Quarantine())
     found = read_benchmark(tmp_path / "s")
-    photos = read_benchmark(source / "images")
-    assert find_leak(found.coco_ids, found.digests, photos).n_by_bytes == 5
+    photos = find_leak(found.coco_ids, found.digests, read_benchmark(source / "images"))
+    assert photos.n_by_bytes == photos.n_by_id == 5
+    pope = read_benchmark(real_data / "pope" / "coco_pope_random_40images.json")
+    assert find_leak(found.coco_ids, found.digests, pope).n_by_id == 5

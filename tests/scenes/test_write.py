@@ -71,7 +71,7 @@ def test_the_reader_of_coco_files_yields_the_samples_of_the_scenes(folder, world
     reader = CocoReader(str(folder / "val/instances.json"), str(folder / "val/images"))
     found = list(reader.read(Quarantine()))
     wanted = [scene.sample() for scene in scenes(world, "val", 3)]
-    assert [replace(s, key="", source="") for s in found] == [
+    assert [replace(s, key="", source="", extra={}) for s in found] == [
         replace(s, key="", source="") for s in wanted
     ]
 

@@ -134,6 +134,7 @@ class CocoReader:
             size=size,
             instances=tuple(instances),
             absent=tuple(absent),
+            extra={"image": image["file_name"]},  # tells COCO's images, for the audit's leaks
         )
 
     def _negatives(self, annotations: dict[Any, list[Record]], names: dict[Any, str]) -> Negatives:

@@ -102,6 +102,7 @@ class LlavaReader:
         image, size = None, None
         if record.get("image"):
             image, size = read_image(folder, record["image"])
+            extra["image"] = record["image"]
         return Sample(key, where, image, size, messages=answered, extra=extra)
 
 
