@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from locvlm.data.audit import Supervision
 from locvlm.data.split_audit import Audit, SourceAudit
 from locvlm.data.survey import survey
@@ -45,8 +47,12 @@ def test_leaks_say_how_images_were_recognized(audit):
 def test_without_benchmarks_there_is_no_table_of_leaks(audit):
     plain = Audit("train", audit.sources, audit.learned)
     assert not [table for table in tables(plain) if table.title.startswith("Benchmark")]
-    assert "leaked images" not in dict(headlines(plain))
-    assert dict(headlines(audit))["leaked images"] == "1"
+    assert "samples of benchmarks" not in dict(headlines(plain))
+
+
+def test_a_sample_that_two_benchmarks_show_counts_once(audit):
+    twice = replace(audit, leaks=[*audit.leaks, *audit.leaks])
+    assert dict(headlines(twice))["samples of benchmarks"] == "1"
 
 
 def test_words_are_counted_by_their_place(audit):

@@ -42,7 +42,8 @@ def headlines(audit: Audit) -> list[tuple[str, str]]:
         ("longest sequence", f"{lengths.max:,}" if lengths else "-"),
     ]
     if audit.leaks:
-        found.append(("leaked images", f"{sum(leak.n_leaked for leak in audit.leaks):,}"))
+        leaked = {position for leak in audit.leaks for position in leak.positions}
+        found.append(("samples of benchmarks", f"{len(leaked):,}"))
     return found
 
 
