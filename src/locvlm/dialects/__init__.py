@@ -16,12 +16,14 @@ from locvlm.dialects.known import (
 )
 from locvlm.dialects.own import SchemeText, diga, ivb, nfp
 from locvlm.dialects.parts import Phrase
+from locvlm.dialects.swift import Swift
 
 __all__ = [
     "Convention",
     "Dialect",
     "Phrase",
     "SchemeText",
+    "Swift",
     "cogvlm",
     "deepseek_vl2",
     "diga",

@@ -7,6 +7,7 @@ from locvlm.data.readers.llava import LlavaReader
 from locvlm.data.readers.mdetr import MdetrReader
 from locvlm.data.readers.panoptic import PanopticReader
 from locvlm.data.readers.refcoco import RefCocoReader
+from locvlm.data.readers.swift import SwiftReader
 from locvlm.data.readers.visual_genome import VisualGenomeReader
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "MdetrReader",
     "PanopticReader",
     "RefCocoReader",
+    "SwiftReader",
     "VisualGenomeReader",
 ]

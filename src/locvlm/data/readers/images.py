@@ -45,3 +45,11 @@ def read_image(folder: Path, name: Any) -> tuple[bytes, Size]:
     except (OSError, ValueError) as error:
         raise DataError(f"image file cannot be read: {error}", where=where) from None
     return data, image_size(data, where)
+
+
+def image_name(image: Any, folder: Path) -> Any:
+    """An image of a record by its path below `folder`: ms-swift's may be absolute, or objects."""
+    name = image.get("path") if isinstance(image, dict) else image
+    if isinstance(name, str) and name.startswith(f"{folder.absolute()}/"):
+        return name.removeprefix(f"{folder.absolute()}/")
+    return name

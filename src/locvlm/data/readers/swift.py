@@ -1,0 +1,103 @@
+"""Reads ms-swift's grounding data: messages with placeholders, and `objects` beside them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from locvlm.chat import IMAGE
+from locvlm.data.quarantine import Quarantine
+from locvlm.data.readers.images import check_folder, image_name, read_image
+from locvlm.data.readers.llava import answered_turns
+from locvlm.dialects import Swift
+from locvlm.errors import ConfigError, DataError
+from locvlm.io import read_jsonl
+from locvlm.types import Message, Sample
+
+_ROLES: tuple[Literal["user", "assistant"], ...] = ("user", "assistant")
+
+
+@dataclass(frozen=True, slots=True)
+class SwiftReader:
+    """Samples of an ms-swift JSON Lines file: {messages, images, objects}.
+
+    The `<image>` marker and system messages are left out: the chat format has its own. Boxes become
+    pixels of the original image whatever their `bbox_type`.
+
+    Args:
+        conversations: the JSONL file.
+        images: folder that relative paths start from, and that absolute ones must lie in.
+        limit: stop after that many records; None reads all.
+
+    Raises:
+        ConfigError: no file is given.
+    """
+
+    conversations: str | None
+    images: str | None
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.conversations is None:
+            raise ConfigError(
+                "a file of conversations is needed",
+                where="source.conversations",
+                fix="add conversations=FILE",
+            )
+
+    @property
+    def sources(self) -> list[str]:
+        return [str(self.conversations)]
+
+    def read(self, quarantine: Quarantine) -> Iterator[Sample]:
+        """Samples in the order of the file; what cannot be used goes into `quarantine`.
+
+        Raises:
+            DataError: the file or the image folder is missing.
+        """
+        folder = check_folder(self.images)
+        lines = read_jsonl(
+            str(self.conversations), lambda error: quarantine.add(str(error.where), error)
+        )
+        for n, (line, record) in enumerate(lines):
+            if self.limit is not None and n >= self.limit:
+                return
+            where = f"{self.conversations}, line {line}"
+            try:
+                yield _sample(record, str(n), folder, where)
+            except DataError as error:
+                quarantine.add(str(n), DataError(error.what, where=error.where or where))
+
+
+def _sample(record: Any, key: str, folder: Path, where: str) -> Sample:
+    texts = _texts(record)
+    images = record.get("images") or []
+    if not isinstance(images, list) or len(images) > 1:
+        raise DataError("record with more images than one")
+    if sum(text.count(IMAGE) for text in texts) > len(images):
+        raise DataError("text refers to more images than the record has")
+    image, size = read_image(folder, image_name(images[0], folder)) if images else (None, None)
+    if size is None and any(map(Swift().mentions, texts)):
+        raise DataError("locations without an image")
+    plain = [texts[0].replace(IMAGE, "").strip() if IMAGE in texts[0] else texts[0], *texts[1:]]
+    turns = Swift().read(plain, record.get("objects"), size or (1, 1))
+    messages = tuple(Message(_ROLES[n % 2], parts) for n, parts in enumerate(turns))
+    answered = answered_turns(messages)
+    if not answered:
+        raise DataError("conversation without an answer")
+    return Sample(key, where, image, size, messages=answered)
+
+
+def _texts(record: Any) -> list[str]:
+    messages = record.get("messages") if isinstance(record, dict) else None
+    if not isinstance(messages, list) or not all(isinstance(one, dict) for one in messages):
+        raise DataError("record without messages")
+    turns = [one for one in messages if one.get("role") != "system"]
+    for n, turn in enumerate(turns):
+        if turn.get("role") != _ROLES[n % 2]:
+            raise DataError("turns that do not alternate between user and assistant")
+        if not isinstance(turn.get("content"), str):
+            raise DataError("turn without text")
+    if not turns:
+        raise DataError("record without messages")
+    return [turn["content"] for turn in turns]
