@@ -112,10 +112,22 @@ def test_the_manifest_tells_what_was_read_and_how(raw, tmp_path):
         "images": images,
         "negatives": "popular",
         "n_negatives": 4,
+        "single_instance_only": False,
+        "min_area": 0.0,
         "limit": 2,
         "seed": 5,
     }
     assert manifest["sources"] == {file: sha256((raw / "instances.json").read_bytes())}
+
+
+def test_the_manifest_tells_how_many_good_records_were_left_out(raw, tmp_path):
+    data = json.loads((raw / "instances.json").read_text())
+    data["annotations"].append(data["annotations"][0])
+    (raw / "instances.json").write_text(json.dumps(data))
+    file, images = str(raw / "instances.json"), str(raw / "images")
+    manifest = prepare(CocoReader(file, images, single_instance_only=True), tmp_path / "out")
+    assert manifest["left_out"] == {"image without a single instance": 1}
+    assert manifest["counts"]["samples"] == manifest["counts"]["single_instances"] == 2
 
 
 def test_shards_hold_as_many_samples_as_they_are_told(coco, tmp_path):
@@ -266,12 +278,14 @@ def test_the_command_reads_paths_from_where_it_is_called_and_prints_what_it_wrot
         "samples": 3,
         "images": 3,
         "instances": 3,
+        "single_instances": 3,
         "absent": 3,
         "turns": 0,
         "categories": 2,
         "set aside: image cannot be decoded": 1,
         "set aside: image file is missing": 1,
     }
+    assert done.stdout.startswith("Shards in")  # no empty line of a progress bar
     assert "Set aside, with reasons: ../out/coco/quarantine.jsonl" in done.stdout
     assert len(Shards(raw.parent / "out" / "coco")) == 3
 

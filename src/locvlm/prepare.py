@@ -4,6 +4,7 @@ The sources are `coco` (instances JSON and images) and `llava` (conversations JS
 Records that cannot be used are set aside, with their reasons, in quarantine.jsonl.
 """
 
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -61,6 +62,7 @@ def prepare(
         ConfigError: `output` holds shards already.
         DataError: the reader finds no usable sample.
     """
+    from rich.console import Console
     from rich.progress import track
 
     from locvlm.data.quarantine import Quarantine, readable
@@ -79,8 +81,10 @@ def prepare(
         "reader": {"name": type(reader).__name__, **asdict(reader)},  # type: ignore[call-overload]
         "sources": {file: sha256(Path(file)) for file in reader.sources},
     }
+    # Where nobody watches, `track` would print an empty line.
+    watched = Console().is_terminal
     return write_shards(
-        track(samples, "Writing shards", total=None, transient=True),
+        track(samples, "Writing shards", transient=True, disable=not watched),
         output,
         quarantine=quarantine,
         per_shard=per_shard,
@@ -161,9 +165,16 @@ def _rows(manifest: dict[str, Any]) -> Iterator[tuple[str, object]]:
     yield "shards", len(manifest["shards"])
     yield from manifest["counts"].items()
     yield "categories", len(manifest["categories"])
+    for reason, number in manifest["left_out"].items():
+        yield f"left out: {reason}", number
     for reason, number in manifest["quarantined"]["reasons"].items():
         yield f"set aside: {reason}", number
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["convert"]:
+        from locvlm import convert
+
+        convert.main(sys.argv[2:])
+    else:
+        main()

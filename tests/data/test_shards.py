@@ -64,6 +64,7 @@ def test_the_manifest_says_what_is_there(tmp_path):
         "samples": 4,
         "images": 3,
         "instances": 2,
+        "single_instances": 2,
         "absent": 2,
         "turns": 1,
     }

@@ -20,9 +20,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Quarantine:
-    """Records that could not be used, in the order in which they were met."""
+    """Records that could not be used, in the order in which they were met.
+
+    Args:
+        records: key, reason, where and fix of each.
+        left_out: how many good ones the settings of a reader leave out, by reason.
+    """
 
     records: list[dict[str, str]] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
 
     def add(self, key: str, error: LocVLMError) -> None:
         """Sets the record `key` aside because of `error`."""

@@ -22,6 +22,7 @@ from locvlm.data.quarantine import Quarantine
 from locvlm.data.records import from_record, to_record
 from locvlm.errors import ConfigError, DataError, LocVLMError
 from locvlm.io import atomic_folder, read_json, sha256, write_json
+from locvlm.objectives import single_instances
 from locvlm.types import Sample
 
 MANIFEST = "manifest.json"
@@ -88,6 +89,7 @@ def write_shards(
             "kinds": dict(kinds),
             "categories": dict(categories),
             "quarantined": {"records": len(quarantine), "reasons": quarantine.reasons},
+            "left_out": dict(quarantine.left_out),
             "shards": shards,
             **(about or {}),
         }
@@ -257,6 +259,7 @@ def _counts(sample: Sample) -> dict[str, int]:
         "samples": 1,
         "images": int(sample.image is not None),
         "instances": len(sample.instances),
+        "single_instances": len(single_instances(sample.instances)),
         "absent": len(sample.absent),
         "turns": sum(message.role == "assistant" for message in sample.messages),
     }

@@ -1,9 +1,12 @@
 import io
 import json
+import tracemalloc
+from itertools import permutations
 
 import pytest
 from PIL import Image
 
+from locvlm import json_stream
 from locvlm.data import Quarantine
 from locvlm.data.readers import CocoReader
 from locvlm.errors import DataError
@@ -100,6 +103,97 @@ def test_a_size_that_differs_from_the_file_is_set_aside(tmp_path, read):
     other = {"id": 2, "file_name": "b.png", "width": 40, "height": 30}
     _, quarantine = read([annotation(), annotation(image_id=2)], [other])
     assert len(quarantine) == 1
+
+
+def test_annotations_may_stand_anywhere_and_tables_in_any_order(tmp_path):
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    images = [{"id": 1, "file_name": "a.png"}, {"id": "1", "file_name": "a.png"}]
+    annotations = [
+        annotation(1, 3, (1, 1, 5, 5)),
+        annotation("1", 17, (2, 2, 5, 5)),
+        annotation(1, 90, (3, 3, 5, 5)),
+    ]
+    tables = {"annotations": annotations, "categories": CATEGORIES, "images": images}
+    read = []
+    for order in permutations(tables):
+        file = tmp_path / "instances.json"
+        file.write_text(json.dumps({name: tables[name] for name in order}))
+        samples = list(CocoReader(str(file), str(tmp_path)).read(Quarantine()))
+        read.append([[one.category for one in sample.instances] for sample in samples])
+    assert read == [[["cat", "cow"], ["dog"]]] * 6
+
+
+@pytest.mark.parametrize(
+    ("negatives", "absent"), [("popular", ["cat", "dog"]), ("adversarial", ["dog", "cat"])]
+)
+def test_negatives_by_frequency_count_images_not_annotations(read, negatives, absent):
+    images = [{"id": n, "file_name": "a.png"} for n in range(2, 6)]
+    annotations = [annotation(1, 90)]
+    annotations += [annotation(2, 90), annotation(2, 17), annotation(2, 17), annotation(2, 17)]
+    annotations += [annotation(3, 3), annotation(4, 3), annotation(5, 3)]
+    samples, _ = read(annotations, images, negatives=negatives)
+    assert samples[0].instances == (Instance("cow", Box(2, 3, 12, 8)),)
+    assert list(samples[0].absent) == absent
+
+
+def test_only_images_with_a_single_instance_are_kept_on_request(read):
+    images = [{"id": n, "file_name": "a.png"} for n in range(2, 5)]
+    annotations = [annotation(1, 3), annotation(1, 17), annotation(1, 17)]
+    annotations += [annotation(2, 3), annotation(2, 3), annotation(3, 3, iscrowd=1)]
+    samples, quarantine = read(annotations, images, single_instance_only=True)
+    assert [sample.key for sample in samples] == ["1"]
+    assert [one.category for one in samples[0].instances] == ["cat", "dog", "dog"]
+    assert quarantine.left_out == {"image without a single instance": 3}
+    assert not len(quarantine)
+
+
+def test_small_instances_are_left_out_but_never_make_another_one_single(read):
+    large, small = (2, 3, 10, 5), (2, 3, 10, 4)
+    annotations = [annotation(1, 3, small), annotation(1, 17, small), annotation(1, 17, large)]
+    [sample], quarantine = read(annotations, min_area=50)
+    assert [one.category for one in sample.instances] == ["dog", "dog"]
+    assert sample.absent == ("cow",)
+    assert quarantine.left_out == {"instance smaller than min_area": 1}
+
+
+def test_polygons_take_no_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(json_stream, "_WINDOW", 10_000)
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    polygons = [[0.5] * 500]
+    data = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "annotations": [annotation(segmentation=polygons) for _ in range(2_000)],
+        "categories": CATEGORIES,
+    }
+    file = tmp_path / "instances.json"
+    file.write_text(json.dumps(data))
+    reader = CocoReader(str(file), str(tmp_path))
+    tracemalloc.start()
+    try:
+        samples = list(reader.read(Quarantine()))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(samples[0].instances) == 2_000
+    assert peak < file.stat().st_size / 2
+
+
+@pytest.mark.parametrize("missing", ["images", "annotations", "categories"])
+def test_a_missing_table_is_named_before_anything_is_read(tmp_path, missing):
+    data = {"images": [], "annotations": [], "categories": CATEGORIES}
+    del data[missing]
+    file = tmp_path / "x.json"
+    file.write_text(json.dumps(data))
+    with pytest.raises(DataError, match=f"not a COCO instances file.*no '{missing}'"):
+        next(CocoReader(str(file), str(tmp_path)).read(Quarantine()))
+
+
+def test_a_file_that_is_cut_short_gives_no_sample_at_all(tmp_path, read):
+    read([annotation()])
+    file = tmp_path / "instances.json"
+    file.write_text(file.read_text()[:-1])
+    with pytest.raises(DataError, match="the file ends early"):
+        next(CocoReader(str(file), str(tmp_path)).read(Quarantine()))
 
 
 def test_refuses_a_file_that_is_no_coco_json(tmp_path):

@@ -1,18 +1,20 @@
 """Reads COCO-format instances: images with categories and boxes."""
 
 import math
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any, Literal, TypeAlias
 
 from locvlm.data.quarantine import Quarantine
+from locvlm.data.readers.fields import Id, shown
+from locvlm.data.readers.grouped import Grouped, grouped
 from locvlm.data.readers.images import check_folder, read_image
 from locvlm.errors import ConfigError, DataError
 from locvlm.geometry import clip
-from locvlm.io import read_json
+from locvlm.json_stream import iter_json
 from locvlm.negatives import (
     AdversarialNegatives,
     Negatives,
@@ -20,10 +22,13 @@ from locvlm.negatives import (
     RandomNegatives,
     count_categories,
 )
+from locvlm.objectives import single_instances
 from locvlm.types import Box, Instance, Sample, Size
 
 Strategy: TypeAlias = Literal["random", "popular", "adversarial"]
 Record: TypeAlias = dict[str, Any]
+# What is kept of an annotation: polygons are most of a file, and are not needed.
+_FIELDS = ("id", "category_id", "bbox", "iscrowd", "description")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +39,17 @@ class CocoReader:
     and phrases (`absent_descriptions`) that are known not to be in it; elsewhere absent categories
     are drawn from those that the image has no annotation of.
 
+    The file is read in a stream, table by table; meanwhile a temporary file holds the annotations.
+
     Args:
-        instances: the JSON file: images, annotations, categories.
+        instances: the JSON file: images, annotations, categories, in any order.
         images: folder of the image files.
         negatives: how absent categories are chosen: `random`, `popular` or `adversarial`.
         n_negatives: absent categories per image.
+        single_instance_only: leave out images without a category that has exactly one instance,
+            as the paper's sets do; a crowd counts as many.
+        min_area: leave out the only instance of a category where its box is smaller, in square
+            pixels. Others stay: they tell that their category is there more than once.
         limit: stop after that many images; None reads all.
         seed: of the drawing of negatives.
 
@@ -50,6 +61,8 @@ class CocoReader:
     images: str | None
     negatives: Strategy = "random"
     n_negatives: int = 4
+    single_instance_only: bool = False
+    min_area: float = 0.0
     limit: int | None = None
     seed: int = 0
 
@@ -79,21 +92,20 @@ class CocoReader:
         """
         file = str(self.instances)
         folder = check_folder(self.images)
-        data = _tables(read_json(file), file)
-        names = _names(data["categories"], file)
-        annotations = _by_image(data["annotations"], file, quarantine)
-        draw = self._negatives(annotations, names)
-        seen: set[Any] = set()
-        for n, image in enumerate(data["images"][: self.limit]):
-            where = f"{file}, images[{n}]"
-            key = str(image.get("id", n)) if isinstance(image, dict) else str(n)
-            try:
-                _check_image(image, seen, where)
-                seen.add(image["id"])
-                group = annotations.get(image["id"], [])
-                yield self._sample(folder, image, group, names, draw, quarantine)
-            except DataError as error:
-                quarantine.add(key, error)
+        names = _names(read_table(file, "categories"), file)
+        with grouped(annotation_rows(file, _FIELDS, quarantine)) as annotations:
+            draw = self._negatives(annotations, names)
+            for image in image_records(file, self.limit, quarantine):
+                group = annotations[image["id"]]
+                try:
+                    sample = self._sample(folder, image, group, names, draw, quarantine)
+                except DataError as error:
+                    quarantine.add(str(image["id"]), error)
+                    continue
+                if self.single_instance_only and not single_instances(sample.instances):
+                    quarantine.left_out["image without a single instance"] += 1
+                else:
+                    yield sample
 
     def _sample(
         self,
@@ -104,15 +116,7 @@ class CocoReader:
         draw: Negatives,
         quarantine: Quarantine,
     ) -> Sample:
-        data, size = read_image(folder, image["file_name"])
-        stated = (image.get("width", size[0]), image.get("height", size[1]))
-        if stated != size:
-            raise DataError(
-                f"image size differs: {stated[0]} x {stated[1]} in the annotations, "
-                f"{size[0]} x {size[1]} in the file",
-                where=f"{folder}/{image['file_name']}",
-                fix="boxes would be misplaced: annotate this very file",
-            )
+        data, size = read_coco_image(folder, image)
         key = str(image["id"])
         instances = []
         for annotation in annotations:
@@ -121,12 +125,13 @@ class CocoReader:
                 instances.append(_instance(annotation, names, size, where))
             except DataError as error:
                 quarantine.add(key, error)
+        instances = self._large(instances, quarantine)
         if "absent" in image or "absent_descriptions" in image:
             absent = [*_phrases(image, "absent"), *_phrases(image, "absent_descriptions")]
         else:
             # All annotations count: an object whose box is unusable is there all the same.
-            shown = _shown(annotations, names)
-            absent = draw(shown, Random(f"negatives {self.seed} {key}"), self.n_negatives)
+            present = _shown(annotations, names)
+            absent = draw(present, Random(f"negatives {self.seed} {key}"), self.n_negatives)
         return Sample(
             key=key,
             source=f"{self.instances}, image {key}",
@@ -137,27 +142,39 @@ class CocoReader:
             extra={"image": image["file_name"]},  # tells COCO's images, for the audit's leaks
         )
 
-    def _negatives(self, annotations: dict[Any, list[Record]], names: dict[Any, str]) -> Negatives:
+    def _large(self, instances: list[Instance], quarantine: Quarantine) -> list[Instance]:
+        single = single_instances(instances)
+        small = [one for one in single if one.box.area < self.min_area]
+        if small:
+            quarantine.left_out["instance smaller than min_area"] += len(small)
+        return [one for one in instances if one not in small]
+
+    def _negatives(self, annotations: Grouped, names: dict[Any, str]) -> Negatives:
         if self.negatives == "random":
             return RandomNegatives(sorted(set(names.values())))
-        counts, pairs = count_categories(_shown(group, names) for group in annotations.values())
+        counts, pairs = count_categories(_shown(group, names) for group in annotations.groups())
         if self.negatives == "popular":
             return PopularNegatives(counts)
         return AdversarialNegatives(counts, pairs)
 
 
-def _tables(data: Any, source: str) -> dict[str, list[Any]]:
-    wanted = ("images", "annotations", "categories")
-    if not isinstance(data, dict) or not all(isinstance(data.get(k), list) for k in wanted):
+def read_table(file: str, name: str) -> Iterator[Any]:
+    """The records of one of the lists of a COCO-format file, in a stream.
+
+    Raises:
+        DataError: the file has no such list, or is malformed.
+    """
+    try:
+        yield from iter_json(file, f"{name}.item")
+    except DataError as error:
         raise DataError(
-            "not a COCO instances file: it needs the lists images, annotations, categories",
-            where=source,
-            fix="give a file such as instances_train2017.json",
-        )
-    return {name: data[name] for name in wanted}
+            f"not a COCO instances file, or a damaged one: {error.what}",
+            where=error.where,
+            fix="its lists are images, annotations, categories, as in instances_train2017.json",
+        ) from None
 
 
-def _names(categories: list[Any], source: str) -> dict[Any, str]:
+def _names(categories: Iterator[Any], source: str) -> dict[Any, str]:
     names: dict[Any, str] = {}
     for n, category in enumerate(categories):
         if not (isinstance(category, dict) and _is_id(category.get("id")) and category.get("name")):
@@ -166,17 +183,61 @@ def _names(categories: list[Any], source: str) -> dict[Any, str]:
     return names
 
 
-def _by_image(
-    annotations: list[Any], source: str, quarantine: Quarantine
-) -> dict[Any, list[Record]]:
-    groups: dict[Any, list[Record]] = defaultdict(list)
-    for n, annotation in enumerate(annotations):
+def annotation_rows(
+    file: str, fields: Sequence[str], quarantine: Quarantine
+) -> Iterator[tuple[Id, Record]]:
+    """(image id, the wanted fields) of each annotation of a COCO-format file.
+
+    Args:
+        file: COCO-format JSON.
+        fields: names; an annotation may lack some.
+        quarantine: of annotations that belong to no image.
+    """
+    for n, annotation in enumerate(read_table(file, "annotations")):
         if isinstance(annotation, dict) and _is_id(annotation.get("image_id")):
-            groups[annotation["image_id"]].append(annotation)
+            wanted = {name: annotation[name] for name in fields if name in annotation}
+            yield annotation["image_id"], wanted
         else:
-            where = f"{source}, annotations[{n}]"
+            where = f"{file}, annotations[{n}]"
             quarantine.add(f"annotation {n}", DataError("annotation without image_id", where=where))
-    return groups
+
+
+def image_records(file: str, limit: int | None, quarantine: Quarantine) -> Iterator[Record]:
+    """The images of a COCO-format file; each has an id of its own and a file_name.
+
+    Args:
+        file: COCO-format JSON.
+        limit: how many are looked at; None is all.
+        quarantine: of the others.
+    """
+    seen: set[Any] = set()
+    for n, image in enumerate(islice(read_table(file, "images"), limit)):
+        where = f"{file}, images[{n}]"
+        try:
+            _check_image(image, seen, where)
+        except DataError as error:
+            quarantine.add(str(image.get("id", n)) if isinstance(image, dict) else str(n), error)
+        else:
+            seen.add(image["id"])
+            yield image
+
+
+def read_coco_image(folder: Path, image: Record) -> tuple[bytes, Size]:
+    """The bytes and (width, height) of an image's file.
+
+    Raises:
+        DataError: the file is missing, is no image, or of another size than its record states.
+    """
+    data, size = read_image(folder, image["file_name"])
+    stated = (image.get("width", size[0]), image.get("height", size[1]))
+    if stated != size:
+        raise DataError(
+            f"image size differs: {shown(stated[0])} x {shown(stated[1])} in the annotations, "
+            f"{size[0]} x {size[1]} in the file",
+            where=f"{folder}/{image['file_name']}",
+            fix="boxes would be misplaced: annotate this very file",
+        )
+    return data, size
 
 
 def _check_image(image: Any, seen: set[Any], where: str) -> None:
@@ -205,22 +266,26 @@ def _phrases(image: Record, name: str) -> list[str]:
 def _instance(annotation: Record, names: dict[Any, str], size: Size, where: str) -> Instance:
     category = annotation.get("category_id")
     if not _is_id(category) or category not in names:
-        raise DataError(f"unknown category id: {category}", where=where)
+        raise DataError(f"unknown category id: {shown(category)}", where=where)
     box = annotation.get("bbox")
     try:
         x, y, width, height = (float(value) for value in box or ())
         whole = Box(x, y, x + width, y + height)
     except (OverflowError, TypeError, ValueError):
         raise DataError(
-            f"box without four numbers: {box}", where=where, fix="COCO's are [x, y, width, height]"
+            f"box without four numbers: {shown(box)}",
+            where=where,
+            fix="COCO's are [x, y, width, height]",
         ) from None
     if not all(map(math.isfinite, whole)):
-        raise DataError(f"box without end: {box}", where=where)
+        raise DataError(f"box without end: {shown(box)}", where=where)
     if not (width > 0 and height > 0):
-        raise DataError(f"box without area: {box}", where=where)
+        raise DataError(f"box without area: {shown(box)}", where=where)
     inside = clip(whole, size)  # COCO's own boxes overhang by fractions of a pixel
     if not inside.area > 0:
-        raise DataError(f"box outside its image: {box} in {size[0]} x {size[1]}", where=where)
+        raise DataError(
+            f"box outside its image: {shown(box)} in {size[0]} x {size[1]}", where=where
+        )
     description = annotation.get("description")
     return Instance(
         category=names[category],
