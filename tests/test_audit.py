@@ -170,6 +170,8 @@ def test_writes_figures_and_a_page(audited, shards, tmp_path):
     assert page.count("<article") == 2
     assert "image 0" in page
     assert "talk 1" in page
+    audited(*choice, f"output={output}", "shown=1")
+    assert (output / "audit.html").read_text().count("<article") == 1
 
 
 def test_writes_nothing_without_an_output(audited, shards, tmp_path, monkeypatch):

@@ -76,12 +76,16 @@ def test_leaks_are_named_in_their_source(module, tmp_path):
     data = module(map(talked, range(3)), others=[annotated(7), talked(8)])
     folder = tmp_path / "benchmark"
     folder.mkdir()
-    for n in (1, 8, 99):
+    for n in (1, 7, 8, 99):
         (folder / f"{n}.png").write_bytes(picture(n))
     found = audit_split(data, "train", ["a", "b"], [], [read_benchmark(folder)])
-    assert found.leaks[0].n_leaked == 2
-    assert [named[:2] for named in found.leaked[0]] == [("a", "talk 1"), ("b", "talk 8")]
-    assert "talk.json, record 8" in found.leaked[0][1].where
+    assert found.leaks[0].n_leaked == 3
+    assert [named[:2] for named in found.leaked[0]] == [
+        ("a", "talk 1"),
+        ("b", "image 7"),
+        ("b", "talk 8"),
+    ]
+    assert "talk.json, record 8" in found.leaked[0][2].where
 
 
 def test_a_split_without_a_source_is_named(module):
