@@ -19,6 +19,7 @@ STARTS = [
     ("audit", ()),
     ("evaluate", ("checkpoint=x",)),
     ("prepare", ("output=x",)),
+    ("convert", ("dialect@from=llava", "dialect@to=ivb", "input=x", "output=y")),
 ]
 # What a user has to give with a choice.
 NEEDS = {

@@ -75,16 +75,7 @@ def convert_file(
     as_lines = output.suffix == ".jsonl"
     with _new_file(output) as file:
         file.write(b"" if as_lines else b"[")
-        for n, record in _records(source, done.quarantine):
-            where = f"{source}, record {n}"
-            try:
-                made = convert_record(record, read, write, folder, where, done)
-            except DataError as error:
-                key = record.get("id", n) if isinstance(record, dict) else n
-                done.quarantine.add(
-                    str(key)[:200], DataError(error.what, where=error.where or where, fix=error.fix)
-                )
-                continue
+        for made in _converted(source, read, write, folder, done):
             text = json.dumps(made, ensure_ascii=False)
             start = "" if as_lines else ",\n" if done.records else "\n"
             end = "\n" if as_lines else ""
@@ -189,6 +180,19 @@ def _size(record: dict[str, Any], folder: Path | None, where: str) -> Size:
             fix="add images=FOLDER",
         )
     return read_image(folder, image_name(names[0], folder))[1]
+
+
+def _converted(
+    source: Path, read: AnyDialect, write: AnyDialect, folder: Path | None, done: Conversion
+) -> Iterator[dict[str, Any]]:
+    for n, record in _records(source, done.quarantine):
+        where = f"{source}, record {n}"
+        try:
+            yield convert_record(record, read, write, folder, where, done)
+        except DataError as error:
+            key = record.get("id", n) if isinstance(record, dict) else n
+            named = DataError(error.what, where=error.where or where, fix=error.fix)
+            done.quarantine.add(str(key)[:200], named)
 
 
 def _records(source: Path, quarantine: Quarantine) -> Iterator[tuple[int, Any]]:
