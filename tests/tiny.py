@@ -41,13 +41,15 @@ def make_processor(bins=32, **options):
     )
 
 
-def make_model(processor=None, *, seed=0, layers=1, **options):
+def make_model(
+    processor=None, *, seed=0, layers=1, architecture="llama", attention=None, **options
+):
     """A model with random weights, in evaluation mode; `options` are the language model's."""
     torch.manual_seed(seed)
     return LocVLM.build(
         TimmEncoder("vit_tiny_patch16_224", 32, 8, options=ENCODER),
         partial(Adapter, layers=layers),
-        partial(fresh, options=LLAMA | options),
+        partial(fresh, architecture, attention=attention, options=LLAMA | options),
         processor or make_processor(),
     ).eval()
 

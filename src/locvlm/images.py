@@ -140,9 +140,10 @@ def _jpeg(data: bytes, smallest: int | None) -> np.ndarray | None:
             return None
         parts = _parts(min(height, width), smallest)
         least = {"min_height": -(-height // parts), "min_width": -(-width // parts)}
-        return simplejpeg.decode_jpeg(data, **least)
+        pixels: np.ndarray = simplejpeg.decode_jpeg(data, **least)
     except ValueError:
         return None
+    return pixels
 
 
 def _parts(side: int, smallest: int | None) -> int:

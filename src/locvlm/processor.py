@@ -52,8 +52,8 @@ class Prompt(TypedDict):
 class Processor:
     """Turns samples into tokens and text into locations; saved with the weights.
 
-    The only holder of what both training and answering must agree on: coordinate scheme, image
-    geometry, chat format, tokenizer. "Which image do these numbers refer to?" has one answer.
+    The only holder of what training and answering must agree on: "Which image do these numbers
+    refer to?" has one answer.
 
     Args:
         tokenizer: a fast tokenizer (character offsets are needed); `<image>` is added if missing.
@@ -66,9 +66,8 @@ class Processor:
         std: likewise.
         suffix: whether " bbox" or " point" follows a location.
         max_length: tokens per sequence at most; longer ones are cut at the end.
-        reduced_decode: JPEGs of at least twice the frame's side are decoded at a half, a quarter or
-            an eighth of their size, which takes less time; the frame's pixels then differ a little
-            from those of published preprocessing.
+        reduced_decode: decode large JPEGs at a part of their size: faster, with pixels a little
+            different from published preprocessing.
 
     Raises:
         ConfigError: the tokenizer gives no offsets, or has another end token than the chat format.
@@ -301,9 +300,7 @@ class Processor:
 
 
 def _id(tokenizer: PreTrainedTokenizerFast, token: str) -> int:
-    number = tokenizer.convert_tokens_to_ids(token)
-    assert isinstance(number, int)
-    return number
+    return int(tokenizer.convert_tokens_to_ids(token))  # type: ignore[arg-type]
 
 
 def _node(value: Any) -> dict[str, Any]:

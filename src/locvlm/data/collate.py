@@ -1,7 +1,7 @@
 """Examples to batches: padded on the right, images one after the other."""
 
-from collections.abc import Sequence
-from typing import TypedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, NotRequired, TypedDict
 
 import torch
 from torch import Tensor
@@ -11,13 +11,16 @@ from locvlm.processor import IGNORE_INDEX, Example
 
 
 class Batch(TypedDict):
-    """B examples padded on the right to the longest, T tokens, with all their N images.
+    """B rows padded on the right to the longest, T tokens, with all their N images.
+
+    A row is an example or, in a packed batch, several one after the other.
 
     input_ids:      (B, T) int64; image tokens are placeholders that the model fills
     attention_mask: (B, T) bool; False on padding
     labels:         (B, T) int64; IGNORE_INDEX where nothing is learned
     loss_weights:   (B, T) float32; what each label weighs in the loss
     pixel_values:   (N, 3, S, S) uint8; images in the order of their placeholders
+    position_ids:   (B, T) int64, in packed batches only; 0 where an example begins, and on padding
     """
 
     input_ids: Tensor
@@ -25,6 +28,7 @@ class Batch(TypedDict):
     labels: Tensor
     loss_weights: Tensor
     pixel_values: Tensor
+    position_ids: NotRequired[Tensor]
 
 
 def collate(examples: Sequence[Example], pad_id: int) -> Batch:
@@ -42,3 +46,10 @@ def collate(examples: Sequence[Example], pad_id: int) -> Batch:
         loss_weights=pad("loss_weights", 0.0),
         pixel_values=torch.cat([example["pixel_values"] for example in examples]),
     )
+
+
+def n_samples(batch: Mapping[str, Any]) -> int:
+    """Examples in a batch, whether it is packed, padded, or of images alone."""
+    if "position_ids" in batch:
+        return int(((batch["position_ids"] == 0) & batch["attention_mask"]).sum())
+    return len(next(iter(batch.values())))

@@ -10,6 +10,7 @@ from lightning import LightningDataModule
 from locvlm.chat import ChatFormat
 from locvlm.data.collate import collate
 from locvlm.data.loader import BatchSampler, Loader
+from locvlm.data.packing import pack
 from locvlm.data.quarantine import BadSamples
 from locvlm.data.stream import Examples, Source
 from locvlm.errors import ConfigError
@@ -31,6 +32,8 @@ class LocVLMDataModule(LightningDataModule):
         batch_size: examples per device and step.
         epoch_length: examples per epoch; None takes as many as the sources hold.
         val_length: examples of a validation run; None takes as many as the sources hold.
+        pack: lets the examples of a training batch share rows, which saves nearly all padding where
+            lengths differ; the loss stays the same.
         num_workers: processes that decode and tokenize; 0 works in the training process.
         max_bad_samples: bad samples that are skipped before the run stops; each counts once.
         chat: another chat format than the processor's, such as `plain` for stage 1.
@@ -49,6 +52,7 @@ class LocVLMDataModule(LightningDataModule):
         batch_size: int,
         epoch_length: int | None = None,
         val_length: int | None = None,
+        pack: bool = False,
         num_workers: int = 0,
         max_bad_samples: int = 100,
         chat: ChatFormat | None = None,
@@ -62,6 +66,7 @@ class LocVLMDataModule(LightningDataModule):
         }
         self.lengths = {"train": epoch_length, "val": val_length}
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
+        self.pack = pack
         self.bad_samples = BadSamples(max_bad_samples)
         if not any(source.is_drawn for source in self.sources["train"]):
             raise ConfigError(
@@ -94,7 +99,7 @@ class LocVLMDataModule(LightningDataModule):
 
     def collate(self) -> Callable[[Sequence[Example]], Any]:
         """Examples to a batch."""
-        return partial(collate, pad_id=self.processor.pad_id)
+        return partial(pack if self.pack else collate, pad_id=self.processor.pad_id)
 
     def _loader(self, split: str) -> Loader:
         examples = self.examples(split)

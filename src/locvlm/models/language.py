@@ -183,13 +183,16 @@ def caching(model: PreTrainedModel, cache: DynamicCache) -> dict[str, Any]:
     return {"cache" if "cache" in known else "past_key_values": cache, "use_cache": True}
 
 
-def logits_where(model: PreTrainedModel, inputs: Tensor, keep: Tensor) -> Tensor:
+def logits_where(
+    model: PreTrainedModel, inputs: Tensor, keep: Tensor, position_ids: Tensor | None = None
+) -> Tensor:
     """Next-token logits at some positions only: those of all would take gigabytes.
 
     Args:
         model: the language model.
         inputs: (B, T, D) embeddings, padded on the right.
         keep: (B, T) bool, true at K positions.
+        position_ids: (B, T) of packed rows, see `LocVLM.forward`.
 
     Returns:
         (K, V) logits of the positions in row order.
@@ -201,7 +204,10 @@ def logits_where(model: PreTrainedModel, inputs: Tensor, keep: Tensor) -> Tensor
     # Before the model's own head: what some models do to their logits later (scale, cap) stays.
     hook = model.get_output_embeddings().register_forward_pre_hook(pick)
     try:
-        logits: Tensor = model(inputs_embeds=inputs, use_cache=False).logits
+        # With a cache, or a mask of ones, transformers would let packed examples see each other.
+        logits: Tensor = model(
+            inputs_embeds=inputs, position_ids=position_ids, use_cache=False
+        ).logits
     finally:
         hook.remove()
     return logits[0]

@@ -132,6 +132,7 @@ class LocVLM(nn.Module):
         labels: Tensor | None = None,
         loss_weights: Tensor | None = None,
         pixel_values: Tensor | None = None,
+        position_ids: Tensor | None = None,
     ) -> Tensor:
         """The loss where there are labels, else the logits.
 
@@ -144,6 +145,8 @@ class LocVLM(nn.Module):
             labels: (B, T); IGNORE_INDEX where nothing is learned.
             loss_weights: (B, T) what each label counts in the loss; None: all the same.
             pixel_values: (N, 3, S, S), in the order of their places; None or N = 0: no images.
+            position_ids: (B, T) for rows that hold several examples: counted from 0 in each of
+                them, which keeps attention inside it; None: a row is one example.
 
         Returns:
             The loss, a scalar; without labels (B, T, V) logits, meaningless on padding.
@@ -155,13 +158,15 @@ class LocVLM(nn.Module):
             raise DataError("padding stands on the left", fix="pad sequences on the right")
         inputs = self.embed(input_ids, pixel_values)
         if labels is None:
-            logits: Tensor = self.language_model(inputs_embeds=inputs, use_cache=False).logits
+            logits: Tensor = self.language_model(
+                inputs_embeds=inputs, position_ids=position_ids, use_cache=False
+            ).logits
             return logits
         # The token at t is predicted at t - 1.
         following = torch.full_like(labels, IGNORE_INDEX)
         following[:, :-1] = labels[:, 1:]
         learned = following != IGNORE_INDEX
-        logits = logits_where(self.language_model, inputs, learned)
+        logits = logits_where(self.language_model, inputs, learned, position_ids)
         weights = None if loss_weights is None else loss_weights.roll(-1, dims=1)[learned]
         return weighted_cross_entropy(logits, following[learned], weights)
 

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ProgressBar
 from rich.console import Console
@@ -17,8 +18,9 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from torch import Tensor, isfinite
+from torch import Tensor
 
+from locvlm.data.collate import n_samples
 from locvlm.errors import LocVLMError
 
 logger = logging.getLogger(__name__)
@@ -121,9 +123,11 @@ class Bar(ProgressBar):
 
 
 class Throughput(Callback):
-    """Logs `train/samples_per_s`: training samples per second on all devices together.
+    """Logs the speed of training and the share of padding.
 
-    Validation and checkpoints do not count as training time.
+    `train/samples_per_s` are training samples per second on all devices together; validation and
+    checkpoints do not count as training time. `train/padding` is the share of a batch's tokens, 0
+    to 1, that are padding.
 
     Args:
         every: steps over which it is measured.
@@ -134,6 +138,7 @@ class Throughput(Callback):
         self._n_samples = 0
         self._seconds = 0.0
         self._end: float | None = None
+        self._shown: list[Tensor] = []  # per batch, the share of tokens that are no padding
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -142,13 +147,19 @@ class Throughput(Callback):
         now = time.monotonic()
         if self._end is not None:
             self._seconds += now - self._end
-            self._n_samples += _n_samples(batch) * trainer.world_size
+            self._n_samples += n_samples(batch) * trainer.world_size
         self._end = now
+        if "attention_mask" in batch:
+            self._shown.append(batch["attention_mask"].float().mean())
         if self._n_samples and (batch_idx + 1) % self.every == 0:
             pl_module.log(
                 "train/samples_per_s", self._n_samples / self._seconds, prog_bar=True, batch_size=1
             )
             self._n_samples, self._seconds = 0, 0.0
+            if self._shown:
+                padding = 1 - torch.stack(self._shown).mean()
+                pl_module.log("train/padding", padding, batch_size=1)
+                self._shown = []
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stops the clock until the next batch has ended."""
@@ -166,18 +177,13 @@ class FiniteLoss(Callback):
         Raises:
             LocVLMError: it is not finite.
         """
-        if not isfinite(loss):
+        if not torch.isfinite(loss):
             raise LocVLMError(
                 f"the loss is {loss.item()}",
                 where=f"step {trainer.global_step} of {trainer.default_root_dir}",
                 fix="lower the learning rate, clip gradients (trainer.gradient_clip_val), or train "
                 "in bf16 or float32; the last checkpoint is from before",
             )
-
-
-def _n_samples(batch: Any) -> int:
-    values = batch.values() if isinstance(batch, dict) else batch
-    return next((len(value) for value in values if isinstance(value, Tensor)), 0)
 
 
 def _is_line(trainer: Trainer, total: float) -> bool:

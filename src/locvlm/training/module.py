@@ -1,17 +1,15 @@
 """The LightningModule: loss, optimizer, freezing, and nothing else."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from locvlm.data.collate import Batch, n_samples
 from locvlm.errors import ConfigError
-
-if TYPE_CHECKING:
-    from locvlm.data.collate import Batch
 
 NamedParameters: TypeAlias = Sequence[tuple[str, nn.Parameter]]
 MakeOptimizer: TypeAlias = Callable[[NamedParameters], Optimizer]
@@ -45,16 +43,17 @@ class LocVLMModule(LightningModule):
         self.scheduler = scheduler
         train_only(model, trained)
 
-    def training_step(self, batch: "Batch", batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch."""
         loss: Tensor = self.model(**batch)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["input_ids"]))
+        self.log("train/loss", loss, prog_bar=True, batch_size=n_samples(batch))
         return loss
 
-    def validation_step(self, batch: "Batch", batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Logs the loss of a batch."""
-        size = len(batch["input_ids"])
-        self.log("val/loss", self.model(**batch), prog_bar=True, sync_dist=True, batch_size=size)
+        loss = self.model(**batch)
+        size = n_samples(batch)
+        self.log("val/loss", loss, prog_bar=True, sync_dist=True, batch_size=size)
 
     def configure_optimizers(self) -> Any:
         """Optimizer and schedule of what is trained."""
