@@ -5,9 +5,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from locvlm.errors import DataError
-from locvlm.geometry import Geometry, clip, crop, pad, resize
+from locvlm.geometry import Geometry, clip, crop, pad, resize, visible_part
 from locvlm.images import to_frame
-from locvlm.types import Box, Point
+from locvlm.types import Box, Instance, Point, Sample
 
 SIDE = 48
 MODES = [resize, pad, crop]
@@ -150,3 +150,12 @@ def test_refuses_images_without_pixels(mode):
 def test_refuses_images_without_height():
     with pytest.raises(DataError, match="no frame can show an area of 5 x 0 pixels"):
         resize(5, 0)
+
+
+def test_crop_drops_what_it_cuts_off_and_clips_the_rest():
+    boxes = {"gone": (0, 0, 30, 20), "cut": (20, 0, 60, 20), "whole": (50, 0, 60, 20)}
+    instances = tuple(Instance(name, Box(*box)) for name, box in boxes.items())
+    sample = Sample("k", "test", image=b"any", size=(128, 64), instances=instances)
+    seen = visible_part(sample, crop).instances
+    assert [(one.category, one.box.x1) for one in seen] == [("cut", 32), ("whole", 50)]
+    assert visible_part(sample, resize) is sample

@@ -12,7 +12,7 @@ from locvlm.errors import CheckpointError, ConfigError, DataError
 from locvlm.geometry import crop, pad, resize
 from locvlm.processor import IGNORE_INDEX, Processor
 from locvlm.tokenizers import build_tokenizer
-from locvlm.types import Box, Instance, Message, Point, Sample
+from locvlm.types import Box, Message, Point, Sample
 
 WORDS = ["Where is the cat?", "It is located at [] bbox. point", "USER: ASSISTANT:"]
 
@@ -119,23 +119,6 @@ def test_what_is_written_is_read_back_in_original_pixels(geometry, coordinates, 
 def test_locations_are_clipped_to_the_image():
     [box] = make(pad).decode("[0, 0, 64, 64]", (128, 64)).boxes
     assert box == Box(0, 0, 128, 64)
-
-
-def test_crop_drops_what_it_cuts_off_and_clips_the_rest():
-    sample = Sample(
-        "k",
-        "test",
-        image=SAMPLE.image,
-        size=SAMPLE.size,
-        instances=(
-            Instance("gone", Box(0, 0, 30, 20)),
-            Instance("cut", Box(20, 0, 60, 20)),
-            Instance("whole", Box(50, 0, 60, 20)),
-        ),
-    )
-    seen = make(crop).visible(sample).instances
-    assert [(one.category, one.box.x1) for one in seen] == [("cut", 32), ("whole", 50)]
-    assert make(resize).visible(sample) is sample
 
 
 def test_a_location_without_an_image_is_refused():

@@ -7,7 +7,7 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 
 from locvlm.errors import DataError
-from locvlm.types import Box, Location, Point, Size, Unit
+from locvlm.types import Box, Location, Point, Sample, Size, Unit
 
 L = TypeVar("L", Box, Point)
 # (width, height) of an image to the geometry that it is shown with: `resize`, `pad` or `crop`
@@ -111,6 +111,27 @@ def crop(width: int, height: int) -> Geometry:
     """The largest centred square: short side to n, then a centre crop (CLIP's and LLaVA-v1's)."""
     side = min(width, height)
     return Geometry(-((width - side) // 2), -((height - side) // 2), side, side)
+
+
+def visible_part(sample: Sample, mode: GeometryMode, min_share: float = 0.5) -> Sample:
+    """`sample` with its instances clipped to what the model sees of the image.
+
+    Args:
+        sample: returned as it is where the geometry cuts nothing off.
+        mode: `resize`, `pad` or `crop`.
+        min_share: instances that keep less of their area are dropped.
+    """
+    if sample.size is None:
+        return sample
+    geometry = mode(*sample.size)
+    if geometry.left >= 0 and geometry.top >= 0:
+        return sample
+    instances = tuple(
+        replace(instance, box=geometry.seen(instance.box))
+        for instance in sample.instances
+        if geometry.visible(instance.box) >= min_share
+    )
+    return replace(sample, instances=instances)
 
 
 def clip(location: L, size: Size) -> L:

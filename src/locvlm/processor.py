@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from copy import copy
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from inspect import unwrap
 from pathlib import Path
 from typing import Any, TypedDict
@@ -165,25 +165,6 @@ class Processor:
         height, width = image.shape[1:]
         fill = tuple(round(255 * value) for value in self.mean)
         return to_frame(image, self.geometry(width, height), side, fill)[None]
-
-    def visible(self, sample: Sample, min_share: float = 0.5) -> Sample:
-        """`sample` with its instances clipped to what the model sees of the image.
-
-        Args:
-            sample: returned as it is where the geometry cuts nothing off.
-            min_share: instances that keep less of their area are dropped.
-        """
-        if sample.size is None:
-            return sample
-        geometry = self.geometry(*sample.size)
-        if geometry.left >= 0 and geometry.top >= 0:
-            return sample
-        instances = tuple(
-            replace(instance, box=geometry.seen(instance.box))
-            for instance in sample.instances
-            if geometry.visible(instance.box) >= min_share
-        )
-        return replace(sample, instances=instances)
 
     def decode(self, text: str, size: Size) -> Located:
         """The locations in a model's text, in pixels of an image of (width, height) `size`."""

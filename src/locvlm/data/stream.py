@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from locvlm.data.mixture import Draw, Mixture
 from locvlm.data.shards import Shards
 from locvlm.errors import ConfigError, DataError
+from locvlm.geometry import visible_part
 from locvlm.processor import Example, Processor
 from locvlm.types import Message, Sample
 
@@ -122,7 +123,7 @@ class Examples(Dataset[Loaded]):
             DataError: the sample is damaged.
         """
         shards = self._shards[draw.source]
-        sample = self.processor.visible(shards[int(shards.readable[draw.sample])])
+        sample = visible_part(shards[int(shards.readable[draw.sample])], self.processor.geometry)
         source = self.sources[draw.source]
         if source.objective is None:
             return sample, [
