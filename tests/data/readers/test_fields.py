@@ -37,6 +37,8 @@ def test_a_box_that_leaves_its_image_is_clipped():
         ([50, 3, 10, 5], "box outside its image"),
         ([2, 3, 0, 5], "box without area"),
         ([2, 3, -1, 5], "box without area"),
+        ([2, 3, 10, -1], "box without area"),
+        ([2, 3, 10, 5, "x"], "box without four numbers"),
         ([2, 3, 10], "box without four numbers"),
         ([2, 3, 10, 5, 6], "box without four numbers"),
         ([2, 3, float("nan"), 5], "box without four numbers"),

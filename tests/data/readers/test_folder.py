@@ -92,6 +92,20 @@ def test_a_name_that_is_no_text_is_set_aside(folder):
     assert list(quarantine.reasons) == ["image path is none below the image folder"]
 
 
+def test_a_folder_that_cannot_be_read_is_set_aside(folder, monkeypatch):
+    listed = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("deeper"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    samples, quarantine = read_all(FolderReader(str(folder)))
+    assert list(samples) == ["b.png"]
+    assert list(quarantine.reasons) == ["folder cannot be read"]
+
+
 def test_a_limit_stops_early(folder):
     assert list(read_all(FolderReader(str(folder), limit=1))[0]) == ["b.png"]
 

@@ -96,6 +96,13 @@ def test_a_bad_row_is_set_aside_and_the_others_stay(row, reason):
     assert list(quarantine.reasons) == [reason]
 
 
+def test_a_question_without_an_answer_is_set_aside_and_the_others_stay():
+    last = {"role": "user", "content": "And then?"}
+    samples, quarantine = read({"image": picture(), "messages": [*CHAT, last]})
+    assert [message.parts for message in samples["0"].messages] == SAID
+    assert list(quarantine.reasons) == ["question without an answer"]
+
+
 def test_a_path_never_leads_out_of_the_image_folder(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "a.png").write_bytes(picture())

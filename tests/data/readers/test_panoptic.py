@@ -98,6 +98,12 @@ def test_annotations_and_images_without_each_other_are_set_aside(read):
     }
 
 
+def test_a_size_that_differs_from_the_file_is_set_aside(read):
+    samples, quarantine = read([annotation(1)], [image(1) | {"width": 80}])
+    assert not samples
+    assert list(quarantine.reasons) == ["image size differs"]
+
+
 def test_refuses_what_is_no_panoptic_file(folder):
     with pytest.raises(ConfigError, match="a file of annotations is needed"):
         PanopticReader(None, str(folder))
@@ -134,7 +140,7 @@ def test_reads_the_segments_of_the_real_extract(real_data):
     segments = json.loads((real_data / "coco_39769/coco_panoptic_annotations.txt").read_text())
     names = {17: "cat", 63: "couch", 75: "remote", 93: "blanket"}
     quarantine = Quarantine()
-    found = list(instances_of(segments, names, (640, 480), "real", quarantine, "39769"))
+    found = list(instances_of(segments, names, (640, 480), "real", quarantine))
     assert [one.category for one in found] == [names[one["category_id"]] for one in segments]
     assert found[0].box == Box(18, 54, 319, 469)
     assert not len(quarantine)

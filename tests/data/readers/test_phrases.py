@@ -19,6 +19,7 @@ from locvlm.data.readers.phrases import description_of, said_once
         ("it is a dog", "it is a dog"),
         ("left", "left"),
         (" . ", ""),
+        ("left cat . .", "left cat"),
         ("the", "the"),
     ],
 )

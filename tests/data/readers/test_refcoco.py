@@ -81,6 +81,19 @@ def test_each_expression_is_an_instance_with_a_unique_description(reader):
     assert not len(quarantine)
 
 
+def test_a_crowd_stays_one(reader):
+    refs, annotations = [ref(7, "left cat")], [annotation(7), annotation(8, iscrowd=1)]
+    samples, _ = read_all(reader(refs, annotations))
+    assert [one.crowd for one in samples["1"].instances] == [False, True]
+
+
+def test_a_size_that_differs_from_the_file_is_set_aside(reader):
+    wide = image(1) | {"width": 80}
+    samples, quarantine = read_all(reader([ref(7, "left cat")], [annotation(7)], [wide]))
+    assert not samples
+    assert list(quarantine.reasons) == ["image size differs"]
+
+
 def test_objects_are_asked_for_by_expression_though_their_category_occurs_twice(reader):
     refs = [ref(7, "left cat"), ref(8, "right cat")]
     samples, _ = read_all(reader(refs, [annotation(7), annotation(8), annotation(9)]))

@@ -10,6 +10,7 @@ from locvlm.types import Box, Instance
 from tests.data.readers.fuzz import JSON, broken, read_all, read_or_refuse, write
 
 HERE, NEAR, THERE = Box(0, 0, 10, 10), Box(1, 1, 11, 11), Box(20, 10, 40, 30)
+BESIDE, BELOW = Box(20, 0, 30, 10), Box(0, 20, 10, 30)
 
 
 def region(phrase, x=2, y=3, width=10, height=5):
@@ -71,6 +72,8 @@ def test_regions_become_instances_with_descriptions(read):
         ([("tree", HERE), ("tall tree", THERE)], [False, True]),
         ([("tree", HERE), ("tall tree", NEAR)], [True, True]),
         ([("tree", HERE), ("tree", NEAR)], [True, True]),
+        ([("tree", HERE), ("tree", BESIDE)], [False, False]),
+        ([("tree", HERE), ("tree", BELOW)], [False, False]),
         ([("man in red", HERE), ("man in blue", THERE)], [True, True]),
         ([("tree", HERE), ("street", THERE)], [True, True]),
         ([], []),

@@ -1,6 +1,6 @@
 """Reads COCO panoptic annotations: every pixel of an image belongs to a segment."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -68,15 +68,10 @@ class PanopticReader:
         file = str(self.panoptic)
         folder = check_folder(self.images)
         names = category_names(iter_json(file, "categories.item"), file)
-        stuff = {
-            category["id"]
-            for category in iter_json(file, "categories.item")
-            if not category.get("isthing", 1)
-        }
-        draw = RandomNegatives(sorted(set(names.values())))
+        hidden = _stuff(iter_json(file, "categories.item")) if self.things_only else set()
         images = _images(iter_json(file, "images.item"), file, quarantine)
         for n, annotation in enumerate(iter_json(file, "annotations.item")):
-            if self.limit is not None and n >= self.limit:
+            if n == self.limit:
                 return
             where = f"{file}, annotations[{n}]"
             key = f"annotation {n}"
@@ -92,31 +87,35 @@ class PanopticReader:
             except DataError as error:
                 quarantine.add(key, error)
                 continue
-            known = {s.get("category_id") for s in segments if _names_category(s, names)}
-            present = {names[one] for one in known}
-            kept = [s for s in segments if not (self.things_only and _is_of(s, stuff))]
+            kept = [one for one in segments if _category(one) not in hidden]
             yield Sample(
                 key=key,
                 source=f"{file}, image {key}",
                 image=data,
                 size=size,
-                instances=tuple(instances_of(kept, names, size, where, quarantine, key)),
-                absent=tuple(
-                    draw(present, Random(f"negatives {self.seed} {key}"), self.n_negatives)
-                ),
+                instances=tuple(instances_of(kept, names, size, where, quarantine)),
+                absent=self._absent(segments, names, key),
             )
         for id_ in images:
-            where = f"{file}, image {id_}"
-            quarantine.add(str(id_), DataError("image without annotation", where=where))
+            missing = DataError("image without annotation", where=f"{file}, image {id_}")
+            quarantine.add(str(id_), missing)
+
+    def _absent(
+        self, segments: Sequence[Any], names: Mapping[Id, str], key: str
+    ) -> tuple[str, ...]:
+        """Categories without a segment; one whose box is unusable is there all the same."""
+        known = (_category(segment) for segment in segments)
+        present = {names[one] for one in known if one in names}
+        draw = RandomNegatives(sorted(set(names.values())))
+        return tuple(draw(present, Random(f"negatives {self.seed} {key}"), self.n_negatives))
 
 
 def instances_of(
     segments: Sequence[Any],
-    names: dict[Id, str],
+    names: Mapping[Id, str],
     size: Size,
     where: str,
     quarantine: Quarantine,
-    key: str,
 ) -> Iterator[Instance]:
     """The instances that segments describe.
 
@@ -126,20 +125,20 @@ def instances_of(
         size: (width, height) of the image in pixels.
         where: for error messages.
         quarantine: of the segments that cannot be used.
-        key: of their sample.
     """
     for n, segment in enumerate(segments):
         place = f"{where}, segment {n}"
         try:
-            if not _names_category(segment, names):
+            category = _category(segment)
+            if category not in names:
                 raise DataError(f"unknown category id: {shown(segment)}", where=place)
             yield Instance(
-                category=names[segment["category_id"]],
+                category=names[category],
                 box=read_box(segment.get("bbox"), size, place),
                 crowd=bool(segment.get("iscrowd", 0)),
             )
         except DataError as error:
-            quarantine.add(key, error)
+            quarantine.add(f"{where}, segment {n}", error)
 
 
 def _images(items: Iterator[Any], file: str, quarantine: Quarantine) -> dict[Id, Any]:
@@ -151,10 +150,11 @@ def _images(items: Iterator[Any], file: str, quarantine: Quarantine) -> dict[Id,
     }
 
 
-def _names_category(segment: Any, names: dict[Id, str]) -> bool:
-    return _is_of(segment, names.keys())
+def _stuff(categories: Iterator[Any]) -> set[Id]:
+    """Ids of the categories that cannot be counted, such as sky."""
+    return {category["id"] for category in categories if not category.get("isthing", 1)}
 
 
-def _is_of(segment: Any, categories: Any) -> bool:
+def _category(segment: Any) -> Any:
     category = segment.get("category_id") if isinstance(segment, dict) else None
-    return isinstance(category, int | str) and category in categories
+    return category if isinstance(category, int | str) else None

@@ -76,7 +76,8 @@ class RefCocoReader:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_given(self.refs, "a file of expressions", "refs", "add source.refs=FILE, a refs(*).p")
+        fix = """add 'source.refs="refs(unc).p"': with quotes, because of the parentheses"""
+        check_given(self.refs, "a file of expressions", "refs", fix)
         check_given(self.instances, "a file of boxes", "instances", "add instances=FILE")
         fix = "add source.split=train (or val, testA, testB, test)"
         check_given(self.split, "a split", "split", fix)
