@@ -1,11 +1,14 @@
 import json
+from dataclasses import dataclass
 
 import pytest
 from PIL import Image
 
 from locvlm.data import Quarantine
 from locvlm.data.readers import LlavaReader
-from locvlm.errors import DataError
+from locvlm.dialects import llava
+from locvlm.errors import ConfigError, DataError
+from locvlm.types import Box
 
 
 def record(*turns, **more):
@@ -89,3 +92,70 @@ def test_reads_real_captions(real_data):
     quarantine = Quarantine()
     assert list(reader.read(quarantine)) == []
     assert quarantine.reasons == {"image file is missing": 40}
+
+
+@dataclass(frozen=True)
+class Halves:
+    """Reads `<half>` as the left half of the image."""
+
+    def read(self, text, size):
+        before, mark, after = text.partition("<half>")
+        return (before, Box(0, 0, size[0] / 2, size[1]), after) if mark else (text,)
+
+
+def test_a_dialect_turns_text_into_locations_of_the_original_image(tmp_path, read):
+    read(record("<image>\nWhat is in <half>?", "A dog in <half>."))
+    file = str(tmp_path / "chat.json")
+    [sample] = LlavaReader(file, str(tmp_path), Halves()).read(Quarantine())
+    box = Box(0, 0, 4, 6)
+    assert [m.parts for m in sample.messages] == [
+        ("What is in ", box, "?"),
+        ("A dog in ", box, "."),
+    ]
+
+
+def test_boxes_of_llavas_mix_lie_on_the_padded_square(tmp_path):
+    Image.new("RGB", (640, 480)).save(tmp_path / "a.png")
+    file = tmp_path / "mix.json"
+    chat = record("Where is it?\n<image>", "[0.25, 0.3, 0.5, 0.75]")
+    text_only = record("Say [0.1, 0.2, 0.3, 0.4]", "No.")
+    del text_only["image"]
+    file.write_text(json.dumps([chat, text_only]))
+    located, plain = LlavaReader(str(file), str(tmp_path), llava()).read(Quarantine())
+    assert located.messages[1].parts == (Box(160, 112, 320, 400),)
+    assert plain.messages[0].parts == ("Say [0.1, 0.2, 0.3, 0.4]",)
+
+
+def test_a_folder_is_asked_for_at_the_first_record_with_an_image(tmp_path, read):
+    plain = record("Hi", "Hello")
+    del plain["image"]
+    read(plain, record("q", "a"))
+    samples = LlavaReader(str(tmp_path / "chat.json"), None).read(Quarantine())
+    assert next(samples).image is None
+    with pytest.raises(ConfigError, match="a folder of images is needed"):
+        next(samples)
+
+
+def test_a_file_that_is_cut_short_is_named_with_the_place(tmp_path, read):
+    read(record("q", "a"))
+    file = tmp_path / "chat.json"
+    file.write_text(file.read_text()[:-1])
+    with pytest.raises(DataError, match="the file ends early") as error:
+        list(LlavaReader(str(file), str(tmp_path)).read(Quarantine()))
+    assert "line 1" in error.value.where
+
+
+@pytest.mark.parametrize(
+    ("name", "reasons"),
+    [
+        ("ferretui_train_data_example.json", {"image file is missing": 3}),
+        ("qa90_questions_first45.jsonl", {"record without conversations": 45}),
+        ("qa90_gpt4_answer_first45.jsonl", {"record without conversations": 45}),
+        ("coco2014_val_gpt4_qa_30x3_first45.jsonl", {"record without conversations": 45}),
+    ],
+)
+def test_real_files_without_conversations_or_images_are_set_aside_whole(real_data, name, reasons):
+    quarantine = Quarantine()
+    folder = real_data / "llava_format"
+    assert list(LlavaReader(str(folder / name), str(folder)).read(quarantine)) == []
+    assert quarantine.reasons == reasons

@@ -1,6 +1,7 @@
 """Readers: each yields samples from one format of files that users have."""
 
 from locvlm.data.readers.coco import CocoReader
+from locvlm.data.readers.coco_captions import CocoCaptionsReader
 from locvlm.data.readers.folder import FolderReader
 from locvlm.data.readers.hub import HubReader
 from locvlm.data.readers.llava import LlavaReader
@@ -11,6 +12,7 @@ from locvlm.data.readers.swift import SwiftReader
 from locvlm.data.readers.visual_genome import VisualGenomeReader
 
 __all__ = [
+    "CocoCaptionsReader",
     "CocoReader",
     "FolderReader",
     "HubReader",

@@ -3,18 +3,17 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any, Literal, TypeAlias
 
 from locvlm.data.quarantine import Quarantine
-from locvlm.data.readers.fields import Id, shown
+from locvlm.data.readers.coco_file import CocoFile, Record, is_id, read_coco_image
+from locvlm.data.readers.fields import shown
 from locvlm.data.readers.grouped import Grouped, grouped
-from locvlm.data.readers.images import check_folder, read_image
+from locvlm.data.readers.images import check_folder
 from locvlm.errors import ConfigError, DataError
 from locvlm.geometry import clip
-from locvlm.json_stream import iter_json
 from locvlm.negatives import (
     AdversarialNegatives,
     Negatives,
@@ -26,7 +25,6 @@ from locvlm.objectives import single_instances
 from locvlm.types import Box, Instance, Sample, Size
 
 Strategy: TypeAlias = Literal["random", "popular", "adversarial"]
-Record: TypeAlias = dict[str, Any]
 # What is kept of an annotation: polygons are most of a file, and are not needed.
 _FIELDS = ("id", "category_id", "bbox", "iscrowd", "description")
 
@@ -90,12 +88,12 @@ class CocoReader:
         Raises:
             DataError: the file is no COCO-format JSON, or its image folder is missing.
         """
-        file = str(self.instances)
+        file = CocoFile(str(self.instances), "instances")
         folder = check_folder(self.images)
-        names = _names(read_table(file, "categories"), file)
-        with grouped(annotation_rows(file, _FIELDS, quarantine)) as annotations:
+        names = file.names()
+        with grouped(file.annotations(_FIELDS, quarantine)) as annotations:
             draw = self._negatives(annotations, names)
-            for image in image_records(file, self.limit, quarantine):
+            for image in file.images(self.limit, quarantine):
                 group = annotations[image["id"]]
                 try:
                     sample = self._sample(folder, image, group, names, draw, quarantine)
@@ -158,102 +156,9 @@ class CocoReader:
         return AdversarialNegatives(counts, pairs)
 
 
-def read_table(file: str, name: str) -> Iterator[Any]:
-    """The records of one of the lists of a COCO-format file, in a stream.
-
-    Raises:
-        DataError: the file has no such list, or is malformed.
-    """
-    try:
-        yield from iter_json(file, f"{name}.item")
-    except DataError as error:
-        raise DataError(
-            f"not a COCO instances file, or a damaged one: {error.what}",
-            where=error.where,
-            fix="its lists are images, annotations, categories, as in instances_train2017.json",
-        ) from None
-
-
-def _names(categories: Iterator[Any], source: str) -> dict[Any, str]:
-    names: dict[Any, str] = {}
-    for n, category in enumerate(categories):
-        if not (isinstance(category, dict) and _is_id(category.get("id")) and category.get("name")):
-            raise DataError("category without id and name", where=f"{source}, categories[{n}]")
-        names[category["id"]] = str(category["name"])
-    return names
-
-
-def annotation_rows(
-    file: str, fields: Sequence[str], quarantine: Quarantine
-) -> Iterator[tuple[Id, Record]]:
-    """(image id, the wanted fields) of each annotation of a COCO-format file.
-
-    Args:
-        file: COCO-format JSON.
-        fields: names; an annotation may lack some.
-        quarantine: of annotations that belong to no image.
-    """
-    for n, annotation in enumerate(read_table(file, "annotations")):
-        if isinstance(annotation, dict) and _is_id(annotation.get("image_id")):
-            wanted = {name: annotation[name] for name in fields if name in annotation}
-            yield annotation["image_id"], wanted
-        else:
-            where = f"{file}, annotations[{n}]"
-            quarantine.add(f"annotation {n}", DataError("annotation without image_id", where=where))
-
-
-def image_records(file: str, limit: int | None, quarantine: Quarantine) -> Iterator[Record]:
-    """The images of a COCO-format file; each has an id of its own and a file_name.
-
-    Args:
-        file: COCO-format JSON.
-        limit: how many are looked at; None is all.
-        quarantine: of the others.
-    """
-    seen: set[Any] = set()
-    for n, image in enumerate(islice(read_table(file, "images"), limit)):
-        where = f"{file}, images[{n}]"
-        try:
-            _check_image(image, seen, where)
-        except DataError as error:
-            quarantine.add(str(image.get("id", n)) if isinstance(image, dict) else str(n), error)
-        else:
-            seen.add(image["id"])
-            yield image
-
-
-def read_coco_image(folder: Path, image: Record) -> tuple[bytes, Size]:
-    """The bytes and (width, height) of an image's file.
-
-    Raises:
-        DataError: the file is missing, is no image, or of another size than its record states.
-    """
-    data, size = read_image(folder, image["file_name"])
-    stated = (image.get("width", size[0]), image.get("height", size[1]))
-    if stated != size:
-        raise DataError(
-            f"image size differs: {shown(stated[0])} x {shown(stated[1])} in the annotations, "
-            f"{size[0]} x {size[1]} in the file",
-            where=f"{folder}/{image['file_name']}",
-            fix="boxes would be misplaced: annotate this very file",
-        )
-    return data, size
-
-
-def _check_image(image: Any, seen: set[Any], where: str) -> None:
-    if not (isinstance(image, dict) and _is_id(image.get("id")) and "file_name" in image):
-        raise DataError("image record without id and file_name", where=where)
-    if image["id"] in seen:
-        raise DataError(f"image id occurs twice: {image['id']}", where=where)
-
-
-def _is_id(value: Any) -> bool:
-    return isinstance(value, int | str)
-
-
 def _shown(annotations: Sequence[Record], names: dict[Any, str]) -> set[str]:
     ids = (annotation.get("category_id") for annotation in annotations)
-    return {names[one] for one in ids if _is_id(one) and one in names}
+    return {names[one] for one in ids if is_id(one) and one in names}
 
 
 def _phrases(image: Record, name: str) -> list[str]:
@@ -265,7 +170,7 @@ def _phrases(image: Record, name: str) -> list[str]:
 
 def _instance(annotation: Record, names: dict[Any, str], size: Size, where: str) -> Instance:
     category = annotation.get("category_id")
-    if not _is_id(category) or category not in names:
+    if not is_id(category) or category not in names:
         raise DataError(f"unknown category id: {shown(category)}", where=where)
     box = annotation.get("bbox")
     try:

@@ -2,16 +2,18 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Literal
 
 from locvlm.chat import IMAGE
 from locvlm.data.quarantine import Quarantine
 from locvlm.data.readers.images import check_folder, read_image
+from locvlm.dialects import Dialect
 from locvlm.errors import ConfigError, DataError
-from locvlm.io import read_json, read_jsonl
-from locvlm.types import Message, Sample
+from locvlm.io import read_jsonl
+from locvlm.json_stream import iter_json
+from locvlm.types import Message, Sample, Size
 
 _ROLES: dict[str, Literal["user", "assistant"]] = {
     "human": "user",
@@ -19,6 +21,7 @@ _ROLES: dict[str, Literal["user", "assistant"]] = {
     "gpt": "assistant",
     "assistant": "assistant",
 }
+_MAX_KEY = 200  # characters
 # The marker stands on a line of its own before or after the question; the line goes with it.
 _MARKER = re.compile(rf"\s*{re.escape(IMAGE)}\s*")
 
@@ -28,11 +31,13 @@ class LlavaReader:
     """Samples of a LLaVA-format file: a list, or lines, of {id, image, conversations}.
 
     The `<image>` marker is taken out of the text: the chat format says where images stand.
-    Questions without an answer are left out.
+    Questions without an answer are left out. The file is read in a stream.
 
     Args:
         conversations: the JSON or JSONL file.
-        images: folder that the records' `image` paths start from.
+        images: folder that the records' `image` paths start from; None where no record has one.
+        dialect: how locations stand in the text, such as `llava` in LLaVA-1.5's mix; they become
+            pixels, so that the model's own coordinates can write them. None leaves text as it is.
         limit: stop after that many records; None reads all.
 
     Raises:
@@ -41,6 +46,7 @@ class LlavaReader:
 
     conversations: str | None
     images: str | None
+    dialect: Dialect | None = None
     limit: int | None = None
 
     def __post_init__(self) -> None:
@@ -59,39 +65,18 @@ class LlavaReader:
         """Samples in the order of the file; what cannot be used goes into `quarantine`.
 
         Raises:
+            ConfigError: a record has an image, and no folder is given.
             DataError: the file is no list of records, or the image folder is missing.
         """
-        folder = check_folder(self.images)
-        seen: set[str] = set()
-        for n, record in self._records(quarantine):
-            if self.limit is not None and n >= self.limit:
-                return
-            key = str(record.get("id", n)) if isinstance(record, dict) else str(n)
-            while key in seen:  # LLaVA's ids are not unique; keys must be
-                key = f"{key}-{n}"
-            seen.add(key)
+        if self.images is not None:
+            check_folder(self.images)
+        for key, where, record in keyed_records(str(self.conversations), self.limit, quarantine):
             try:
-                yield self._sample(record, key, folder, n, quarantine)
+                yield self._sample(key, where, record, quarantine)
             except DataError as error:
                 quarantine.add(key, error)
 
-    def _records(self, quarantine: Quarantine) -> Iterator[tuple[int, Any]]:
-        file = str(self.conversations)
-        if file.endswith(".jsonl"):
-            lines = read_jsonl(file, lambda error: quarantine.add(str(error.where), error))
-            yield from ((n, record) for n, (_, record) in enumerate(lines))
-            return
-        data = read_json(file)
-        if not isinstance(data, list):
-            raise DataError(
-                "not a LLaVA file: it needs a list of {id, image, conversations}", where=file
-            )
-        yield from enumerate(data)
-
-    def _sample(
-        self, record: Any, key: str, folder: Path, n: int, quarantine: Quarantine
-    ) -> Sample:
-        where = f"{self.conversations}, record {n}"
+    def _sample(self, key: str, where: str, record: Any, quarantine: Quarantine) -> Sample:
         messages = read_turns(record, where)
         answered = answered_turns(messages)
         if not answered:
@@ -101,9 +86,53 @@ class LlavaReader:
         extra = {name: str(record[name]) for name in ("kind", "type") if name in record}
         image, size = None, None
         if record.get("image"):
-            image, size = read_image(folder, record["image"])
+            image, size = read_image(check_folder(self.images), record["image"])
             extra["image"] = record["image"]
+            answered = tuple(self._located(message, size) for message in answered)
         return Sample(key, where, image, size, messages=answered, extra=extra)
+
+    def _located(self, message: Message, size: Size) -> Message:
+        if self.dialect is None:
+            return message
+        return replace(message, parts=self.dialect.read("".join(map(str, message.parts)), size))
+
+
+def keyed_records(
+    file: str, limit: int | None, quarantine: Quarantine
+) -> Iterator[tuple[str, str, Any]]:
+    """(key, where, record) of a list or lines of records; LLaVA's ids are not unique, keys are.
+
+    Args:
+        file: JSON, or JSON Lines where its name ends in .jsonl.
+        limit: how many are looked at; None is all.
+        quarantine: of malformed lines.
+
+    Raises:
+        DataError: the file is missing or malformed, or no list.
+    """
+    seen: set[str] = set()
+    for n, record in enumerate(islice(_records(file, quarantine), limit)):
+        key = record.get("id", n) if isinstance(record, dict) else n
+        key = str(key)[:_MAX_KEY] if isinstance(key, int | str) else str(n)
+        while key in seen:
+            key = f"{key}-{n}"
+        seen.add(key)
+        yield key, f"{file}, record {n}", record
+
+
+def _records(file: str, quarantine: Quarantine) -> Iterator[Any]:
+    if file.endswith(".jsonl"):
+        for _, record in read_jsonl(file, lambda error: quarantine.add(str(error.where), error)):
+            yield record
+        return
+    try:
+        yield from iter_json(file, "item")
+    except DataError as error:
+        raise DataError(
+            f"not a LLaVA file, or a damaged one: {error.what}",
+            where=error.where,
+            fix="it is a list of {id, image, conversations}; lines of them are called .jsonl",
+        ) from None
 
 
 def read_turns(record: Any, where: str) -> tuple[Message, ...]:
