@@ -27,6 +27,7 @@ def test_images_become_samples_without_annotations(folder):
     }
     for key, sample in samples.items():
         assert sample.image == (folder / key).read_bytes()
+        assert sample.extra == {"image": key}
         assert sample.instances == sample.messages == sample.absent == ()
     assert not len(quarantine)
 

@@ -61,6 +61,7 @@ def test_expressions_about_one_image_file_make_one_sample(read):
         Instance("object", Box(2, 3, 12, 8), "left cat", unique=True),
         Instance("object", Box(20, 3, 30, 8), "right cat", unique=True),
     )
+    assert samples["a.png"].extra == {"image": "a.png"}  # the audit tells leaks by it
     assert (list(samples), len(quarantine)) == (["a.png", "b.png"], 0)
 
 

@@ -56,6 +56,7 @@ def test_segments_become_instances_and_the_other_categories_are_absent(read):
         Instance("cat", Box(2, 3, 12, 8)),
         Instance("sky", Box(0, 0, 40, 9), crowd=True),
     )
+    assert samples["1"].extra == {"image": "a.png"}  # the audit tells leaks by it
     assert (samples["1"].size, samples["1"].absent, len(quarantine)) == ((40, 30), ("dog",), 0)
 
 

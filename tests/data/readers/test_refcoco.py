@@ -78,6 +78,7 @@ def test_each_expression_is_an_instance_with_a_unique_description(reader):
         Instance("cat", box, "cat that is asleep", unique=True),
         Instance("cat", Box(1, 1, 3, 3)),
     )
+    assert samples["1"].extra == {"image": "a.png"}  # the audit tells leaks by it
     assert not len(quarantine)
 
 

@@ -61,6 +61,7 @@ def test_regions_become_instances_with_descriptions(read):
         Instance("region", Box(2, 3, 12, 8), "clock that is green", unique=True),
         Instance("region", Box(20, 0, 40, 30), "tall tree", unique=True),
     )
+    assert samples["1"].extra == {"image": "VG_100K_2/1.jpg"}  # the audit tells leaks by it
     assert (samples["1"].size, len(quarantine)) == ((40, 30), 0)
 
 

@@ -50,7 +50,7 @@ class FolderReader:
             except DataError as error:
                 quarantine.add(name, error)
             else:
-                yield Sample(key=name, source=where, image=data, size=size)
+                yield Sample(key=name, source=where, image=data, size=size, extra={"image": name})
 
 
 def _image_names(root: Path, quarantine: Quarantine) -> Iterator[str]:

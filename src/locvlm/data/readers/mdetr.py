@@ -94,6 +94,7 @@ class MdetrReader:
                 image=data,
                 size=size,
                 instances=tuple(_marked(referred)),
+                extra={"image": name},
             )
 
     def _expressions(self, quarantine: Quarantine) -> dict[str, list[_Expression]]:

@@ -95,6 +95,7 @@ class PanopticReader:
                 size=size,
                 instances=tuple(instances_of(kept, names, size, where, quarantine)),
                 absent=self._absent(segments, names, key),
+                extra={"image": image["file_name"]},
             )
         for id_ in images:
             missing = DataError("image without annotation", where=f"{file}, image {id_}")

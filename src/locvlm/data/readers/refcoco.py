@@ -127,6 +127,7 @@ class RefCocoReader:
                     size=size,
                     instances=tuple(_instances(group, said[id_], size, where, quarantine)),
                     absent=tuple(draw({one.category for one in group}, rng, self.n_negatives)),
+                    extra={"image": image["file_name"]},
                 )
             del said[id_]
         for id_ in said:

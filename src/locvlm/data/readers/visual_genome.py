@@ -141,6 +141,7 @@ def _sample(
             Instance(CATEGORY, box, phrase, unique=unique)
             for (phrase, box), unique in zip(found, unique_phrases(found), strict=True)
         ),
+        extra={"image": image["file_name"]},
     )
 
 
