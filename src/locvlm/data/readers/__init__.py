@@ -2,6 +2,7 @@
 
 from locvlm.data.readers.coco import CocoReader
 from locvlm.data.readers.coco_captions import CocoCaptionsReader
+from locvlm.data.readers.ferret import FerretReader
 from locvlm.data.readers.folder import FolderReader
 from locvlm.data.readers.hub import HubReader
 from locvlm.data.readers.llava import LlavaReader
@@ -14,6 +15,7 @@ from locvlm.data.readers.visual_genome import VisualGenomeReader
 __all__ = [
     "CocoCaptionsReader",
     "CocoReader",
+    "FerretReader",
     "FolderReader",
     "HubReader",
     "LlavaReader",
