@@ -60,9 +60,7 @@ def write_shards(
         ConfigError: `per_shard` is below 1.
         DataError: there is no sample at all.
     """
-    counts: Counter[str] = Counter()
-    kinds: Counter[str] = Counter()
-    categories: Counter[str] = Counter()
+    counts, kinds, categories = Counter[str](), Counter[str](), Counter[str]()
 
     def counted(group: Iterable[Sample]) -> Iterator[Sample]:
         for sample in group:

@@ -105,7 +105,8 @@ _MISPLACED: dict[Problem, tuple[str, str]] = {
     "plain text": (
         "hold locations as plain text: their numbers are learned as they stand, in whatever "
         "frame they were written",
-        "prepare the data again with source.dialect=..., so that they become locations",
+        "prepare the data again in the dialect that they were written in, such as "
+        "+dialect@source.dialect=llava, so that they become locations",
     ),
 }
 
