@@ -128,6 +128,8 @@ def test_fractions_a_little_above_one_are_the_edge():
         ("kosmos2", "<object><patch_index_0044><patch_index_0040></object>"),
         ("kosmos2", "<object><patch_index_0044><patch_index_1024></object>"),
         ("qwen_vl", "<box>(1,2),(3,4),(5,6)</box>"),
+        ("qwen_vl", "<ref></ref><box></box>"),
+        ("kosmos2", "<phrase></phrase><object></object>"),
         ("deepseek_vl2", "<|det|>[[1, 2, 3, 4] and]<|/det|>"),
         ("molmo", '<point x="101.0" y="5.0" alt="a">a</point>'),
         ("qwen2_5_vl", '{"bbox_2d": [1, 2, 3, 4], "label": "\\x"}'),

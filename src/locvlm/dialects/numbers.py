@@ -1,7 +1,7 @@
 """The numbers of a convention: what it divides the sides of an image into."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, floor, sqrt
 from typing import Protocol
@@ -157,7 +157,7 @@ class ResizedPixels:
     factor: int = 28
 
     def __post_init__(self) -> None:
-        if not 0 < self.factor**2 <= self.max_pixels or self.min_pixels > self.max_pixels:
+        if not 0 < self.factor**2 <= self.max_pixels or not 0 < self.min_pixels <= self.max_pixels:
             raise ConfigError(
                 f"no image has {self.min_pixels} to {self.max_pixels} pixels "
                 f"in squares of {self.factor}",
@@ -173,16 +173,17 @@ class ResizedPixels:
         width, height = size
         if max(size) > _MAX_RATIO * min(size):
             raise DataError(f"image is too narrow for the model: {width} x {height}")
-        area = self._multiples(size, 1.0, round)
-        if area[0] * area[1] > self.max_pixels:
-            return self._multiples(size, sqrt(self.max_pixels / (width * height)), floor)
-        if area[0] * area[1] < self.min_pixels:
-            return self._multiples(size, sqrt(self.min_pixels / (width * height)), ceil)
-        return area
-
-    def _multiples(self, size: Size, scale: float, whole: Callable[[float], int]) -> Size:
-        width, height = (whole(side * scale / self.factor) * self.factor for side in size)
-        return max(width, self.factor), max(height, self.factor)
+        # Half a token rounds to none: the image counts as too small then, and is enlarged.
+        sides = [round(side / self.factor) * self.factor for side in size]
+        if sides[0] * sides[1] > self.max_pixels:
+            scale = sqrt(width * height / self.max_pixels)
+            tokens = [max(1, floor(side / scale / self.factor)) for side in size]
+        elif sides[0] * sides[1] < self.min_pixels:
+            scale = sqrt(self.min_pixels / (width * height))
+            tokens = [ceil(side * scale / self.factor) for side in size]
+        else:
+            return sides[0], sides[1]
+        return tokens[0] * self.factor, tokens[1] * self.factor
 
     def write(self, location: Location, size: Size) -> list[str]:
         values = to_unit(location, size, "resize")

@@ -207,7 +207,7 @@ def named(phrase: str | None, locations: str) -> str:
 _DELIMITER = "<delimiter_of_multi_objects/>"
 _INDEX = re.compile(r"<patch_index_(\d{4})>", re.ASCII)
 _INDICES = rf"(?:<patch_index_\d{{4}}>|{_DELIMITER})*"
-_PATCHES = re.compile(rf"<phrase>([^<]*)</phrase>|<object>({_INDICES})</object>", re.ASCII)
+_PATCHES = re.compile(rf"<phrase>([^<]+)</phrase>|<object>({_INDICES})</object>", re.ASCII)
 _ATTRIBUTE = re.compile(r'([xy]\d{0,4})="([^"]*)"', re.ASCII)
 _POINTS = re.compile(r'<points?((?: [a-z]+\d{0,4}="[^"<]*")+)>([^<]*)</points?>', re.ASCII)
 _OBJECT = re.compile(
@@ -222,7 +222,7 @@ def _words(text: str) -> tuple[str, ...]:
 
 def _between(*tags: tuple[str, str]) -> re.Pattern[str]:
     pairs = [[re.escape(tag) for tag in pair] for pair in tags]
-    return re.compile("|".join(rf"{first}([^<]*){last}" for first, last in pairs))
+    return re.compile("|".join(rf"{first}([^<]+){last}" for first, last in pairs))
 
 
 def _listed(text: str, pattern: re.Pattern[str]) -> tuple[tuple[str, ...], ...]:
