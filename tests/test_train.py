@@ -1,16 +1,21 @@
 import json
+import os
 import resource
+import signal
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 
 import pytest
 import timm
+import torch
 import yaml
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
+from safetensors.torch import load_file
 
 from locvlm import LocVLM
 from locvlm.data.shards import Shards
@@ -236,3 +241,70 @@ def test_config_files_are_found_where_the_user_has_more(tmp_path):
     config = yaml.safe_load(done.stdout)
     assert config["model"]["language_model"]["options"]["hidden_size"] == 256
     assert not Path(tmp_path / "runs").exists()
+
+
+def weights(folder):
+    return load_file(folder / "model" / "model.safetensors")
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_any_moment_goes_on_to_the_very_same_weights(scenes_folder, tmp_path):
+    """With two workers, packed batches and dropout."""
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    (tmp_path / "mine" / "experiment" / "small.yaml").write_text(
+        "# @package _global_\n" + OmegaConf.to_yaml(OmegaConf.from_dotlist(SMALL))
+    )
+    choices = [
+        "--config-dir=mine",
+        "+experiment=small",
+        f"scenes_folder={scenes_folder}",
+        "run=[pairs,instruct]",
+        "stages.pairs.max_steps=21",
+        "stages.instruct.max_steps=61",
+        "callbacks.checkpoint.every_n_train_steps=2",
+        "data.num_workers=2",
+        "data.pack=true",
+        "+model.language_model.options.attention_dropout=0.2",
+    ]
+    whole = command(*choices, "name=whole", folder=tmp_path)
+    assert whole.returncode == 0, whole.stderr
+    killed = tmp_path / "runs" / "killed"
+    resume = []
+    # After so many checkpoints of a process, and a moment later: in a step, or while one is written
+    for stage, n_checkpoints, moment in (
+        ("pairs", 1, 0.0),
+        ("pairs", 2, 0.05),
+        ("instruct", 1, 0.02),
+        ("instruct", 3, 0.1),
+        ("instruct", 2, 0.0),
+    ):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "locvlm.train", *choices, "name=killed", *resume],
+            cwd=tmp_path,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        wait_for_checkpoints(process, killed / stage / "checkpoints" / "last.ckpt", n_checkpoints)
+        time.sleep(moment)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        resume = ["ckpt_path=last"]
+    assert "instruct" not in (killed / "finished.json").read_text()
+    done = command(*choices, "name=killed", *resume, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    ours, expected = weights(killed), weights(tmp_path / "runs" / "whole")
+    assert ours.keys() == expected.keys()
+    assert all(torch.equal(ours[name], expected[name]) for name in expected)
+
+
+def wait_for_checkpoints(process, path, number):
+    """Waits until a process has written a file so many times."""
+    seen = {path.stat().st_mtime_ns} if path.exists() else set()
+    for _ in range(number):
+        while True:
+            assert process.poll() is None, process.communicate()[1].decode()
+            if path.exists() and (now := path.stat().st_mtime_ns) not in seen:
+                seen.add(now)
+                break
+            time.sleep(0.002)

@@ -92,6 +92,7 @@ class Loader:
             batch_sampler=sampler,
             num_workers=num_workers,
             collate_fn=_Collate(collate),
+            generator=torch.Generator(),  # else each iteration would draw from the model's own
             pin_memory=torch.cuda.is_available(),
             persistent_workers=num_workers > 0,
             prefetch_factor=4 if num_workers else None,

@@ -1,6 +1,6 @@
 """Training of a model in stages, with Lightning."""
 
-from locvlm.training.callbacks import Bar, FiniteLoss, Throughput
+from locvlm.training.callbacks import Bar, FiniteLoss, RandomState, Throughput
 from locvlm.training.encoder import EncoderModule
 from locvlm.training.module import LocVLMModule
 from locvlm.training.optim import MuonAdamW, adamw, cosine, wsd
@@ -12,6 +12,7 @@ __all__ = [
     "FiniteLoss",
     "LocVLMModule",
     "MuonAdamW",
+    "RandomState",
     "Stage",
     "Throughput",
     "adamw",

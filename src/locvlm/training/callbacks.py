@@ -166,6 +166,39 @@ class Throughput(Callback):
         self._end = None
 
 
+class RandomState(Callback):
+    """Keeps torch's random state in checkpoints, so that a resumed run drops out the same units.
+
+    Lightning stores what rank 0 says; other ranks keep the states that their seeds gave them.
+    """
+
+    def __init__(self) -> None:
+        self._pending: dict[str, Tensor] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states of the CPU's generator and, where there is a GPU, of its own."""
+        states = {"cpu": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            states["cuda"] = torch.cuda.get_rng_state()
+        return states
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Remembers the states until training goes on: what is set up until then may draw."""
+        self._pending = state_dict
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Sets the states that were loaded."""
+        if self._pending is None:
+            return
+        if trainer.is_global_zero:
+            torch.set_rng_state(self._pending["cpu"].cpu())
+            if torch.cuda.is_available() and "cuda" in self._pending:
+                torch.cuda.set_rng_state(self._pending["cuda"].cpu())
+        self._pending = None
+
+
 class FiniteLoss(Callback):
     """Stops training with a message where the loss is NaN or infinite, before weights are hurt."""
 
