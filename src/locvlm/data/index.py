@@ -37,7 +37,7 @@ def write_index(shard: Path, checksums: Sequence[tuple[int, int]]) -> None:
         for n, (record, image) in enumerate(checksums)
     ]
     lines = ",\n".join(map(json.dumps, rows))
-    write_text(_path(shard), f"[\n{lines}\n]\n")
+    write_text(index_path(shard), f"[\n{lines}\n]\n")
 
 
 def read_index(shard: Path) -> NDArray[np.int64]:
@@ -46,7 +46,7 @@ def read_index(shard: Path) -> NDArray[np.int64]:
     Raises:
         DataError: it is missing or malformed.
     """
-    path = _path(shard)
+    path = index_path(shard)
     try:
         index = np.array(read_json(path))
     except ValueError as error:  # rows of different lengths
@@ -63,7 +63,8 @@ def ends(index: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.maximum(index[:, 0] + index[:, 1], index[:, 3] + index[:, 4])
 
 
-def _path(shard: Path) -> Path:
+def index_path(shard: Path) -> Path:
+    """The index of the shard at a path."""
     return shard.with_suffix(".index.json")
 
 

@@ -7,6 +7,7 @@ samples in any order, and go on after a stop where it was without reading what i
 
 import json
 import os
+import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -17,9 +18,10 @@ from typing import Any
 import numpy as np
 from webdataset.writer import TarWriter
 
-from locvlm.data.index import ends, read_index, write_index
+from locvlm.data.index import ends, index_path, read_index, write_index
 from locvlm.data.quarantine import Quarantine
 from locvlm.data.records import from_record, to_record
+from locvlm.data.remote import find_remote
 from locvlm.errors import ConfigError, DataError, LocVLMError
 from locvlm.io import atomic_folder, read_json, sha256, write_json
 from locvlm.objectives import single_instances
@@ -99,7 +101,9 @@ class Shards:
     """Samples of a shard folder by position; each read touches its own bytes only.
 
     Args:
-        folder: written by `write_shards`.
+        folder: written by `write_shards`; a path, or the URL of an object store, whose shards are
+            fetched when the first of their samples is read.
+        cache: where shards of an object store are kept; None takes `~/.cache/locvlm/shards`.
 
     Attributes:
         readable: (M,) the positions of all samples but those in shards that are missing or cut
@@ -110,14 +114,20 @@ class Shards:
         DataError: the folder holds no shards, or its manifest or an index is damaged.
     """
 
-    def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
-        self._files = [self.folder / name for name in _shard_names(self.folder)]
+    def __init__(self, folder: str | Path, cache: str | Path | None = None):
+        self._remote = find_remote(str(folder), cache, MANIFEST)
+        self.folder = Path(folder) if self._remote is None else self._remote.folder
+        self._checksums = _checksums(self.folder)
+        self._files = [self.folder / name for name in self._checksums]
+        if self._remote is not None:
+            for file in self._files:
+                self._remote.fetch(index_path(file).name)
         indices = [read_index(file) for file in self._files]
         self._index = np.concatenate(indices)
         self._starts = np.cumsum([0, *(len(index) for index in indices)])
         whole = [
-            ends(index) <= _size(file) for index, file in zip(indices, self._files, strict=True)
+            ends(index) <= (_size(file) if self._remote is None else sys.maxsize)
+            for index, file in zip(indices, self._files, strict=True)
         ]
         self.lengths = [int(flags.sum()) for flags in whole]
         self.readable = np.flatnonzero(np.concatenate(whole))
@@ -138,6 +148,8 @@ class Shards:
         """
         where = self._where(position)
         file = self._files[self._shard(position)]
+        if self._remote is not None:
+            self._remote.fetch(file.name, self._checksums[file.name])
         record, image = self._read(file, self._index[position].tolist(), where)
         return from_record(_parse(record, where), image, where)
 
@@ -209,7 +221,8 @@ def _key(shard: Path, number: int) -> str:
     return f"{shard.stem}-{number:06d}"
 
 
-def _shard_names(folder: Path) -> list[str]:
+def _checksums(folder: Path) -> dict[str, str]:
+    """The names of a folder's shards, in order, and their SHA-256."""
     if not (folder / MANIFEST).is_file():
         raise DataError(
             f"no shards here: there is no {MANIFEST}",
@@ -224,7 +237,7 @@ def _shard_names(folder: Path) -> list[str]:
                 where=str(folder / MANIFEST),
                 fix="prepare this data again",
             )
-        names = [Path(shard["file"]).name for shard in manifest["shards"]]
+        names = {Path(shard["file"]).name: str(shard["sha256"]) for shard in manifest["shards"]}
     except (LookupError, TypeError) as error:
         raise DataError(f"manifest is malformed: {error!r}", where=str(folder / MANIFEST)) from None
     if not names:

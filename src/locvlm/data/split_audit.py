@@ -126,7 +126,7 @@ def check_readable(module: LocVLMDataModule, split: str) -> None:
             "and a weight; annotated images need objectives other than none",
         )
     for source in drawn:
-        shards = Shards(str(source.shards))
+        shards = Shards(str(source.shards), source.cache)
         if not len(shards.readable):
             raise DataError(
                 f"no sample can be read: all {len(shards):,} are in shards that are missing or "

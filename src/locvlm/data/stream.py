@@ -33,11 +33,12 @@ class Source:
     """One data set of a mixture.
 
     Args:
-        shards: folder of prepared shards; None leaves the data set out.
+        shards: folder of prepared shards, a path or a URL; None leaves the data set out.
         objective: makes conversations from annotations, afresh on each pass; None where the
             shards hold finished conversations.
         weight: share of the mixture, in the unit of the other sources' weights; None in all of
             them mixes in proportion to their samples, so that an epoch holds each sample once.
+        cache: where shards of an object store are kept; None takes `~/.cache/locvlm/shards`.
         answer_weight: what each token of finished conversations' answers weighs in the loss;
             objectives have weights of their own.
     """
@@ -46,6 +47,7 @@ class Source:
     objective: Objective | None = None
     weight: float | None = None
     answer_weight: float = 1.0
+    cache: str | None = None
 
     @property
     def is_drawn(self) -> bool:
@@ -94,7 +96,7 @@ class Examples(Dataset[Loaded]):
         self.sources = [source for source in sources if source.is_drawn]
         self.processor = processor
         self.seed = seed
-        self._shards = [Shards(str(source.shards)) for source in self.sources]
+        self._shards = [Shards(str(source.shards), source.cache) for source in self.sources]
         self.unreadable = [reason for shards in self._shards for reason in shards.unreadable()]
         self.mixture = Mixture(
             [shards.lengths for shards in self._shards], _weights(self.sources), epoch_length, seed
