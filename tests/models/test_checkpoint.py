@@ -76,6 +76,11 @@ def test_an_older_model_is_replaced(model, folder, processor):
     assert not torch.equal(loaded.adapter.net[0].weight, model.adapter.net[0].weight)
 
 
+def test_whoever_may_read_the_config_may_read_the_weights(folder):
+    config, weights = (folder / name for name in ("config.json", "model.safetensors"))
+    assert weights.stat().st_mode == config.stat().st_mode
+
+
 def test_a_folder_of_something_else_is_not_replaced(model, tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(LocVLMError, match="would replace a folder without config.json"):

@@ -1,5 +1,6 @@
 """Saved models: a folder with model.safetensors, config.json and the processor's files."""
 
+import shutil
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,8 @@ def save_model(model: LocVLM, folder: str | Path) -> None:
         save_file(tensors, new / WEIGHTS)
         model.processor.save(new)
         write_json(new / CONFIG, config)
+        # safetensors writes for the owner's eyes only; a model is shared as its other files are.
+        shutil.copymode(new / CONFIG, new / WEIGHTS)
 
 
 def load_model(folder: str | Path) -> LocVLM:
