@@ -3,6 +3,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from threading import Thread
 
 import pytest
@@ -13,6 +14,7 @@ from locvlm.data import Shards
 from locvlm.data.readers import CocoReader, LlavaReader
 from locvlm.errors import ConfigError, DataError, LocVLMError
 from locvlm.io import locked, sha256
+from locvlm.objectives import LocPred, Mix, NegPred
 from locvlm.prepare import prepare, scene_shards
 from locvlm.types import Box
 from tests.data.conftest import picture
@@ -99,6 +101,40 @@ def test_conversations_become_shards_and_what_is_unusable_is_set_aside(llava, tm
     reasons = set_aside(tmp_path / "out")
     assert reasons["d"].startswith("image cannot be decoded")
     assert reasons["e"] == "conversation without an answer"
+
+
+def test_conversations_can_be_made_once_and_for_all(coco, tmp_path):
+    objective = Mix([LocPred(["Where is {category}?"]), NegPred(["Where is {category}?"])], [1, 1])
+    manifest = prepare(coco, tmp_path / "out", objective=objective, seed=3)
+    found = samples(tmp_path / "out")
+    turns = {message.parts for message in found[0].messages}
+    assert ("Where is circle?",) in turns
+    assert ("It is located at ", Box(8, 8, 24, 24), ".") in turns
+    assert ("There is no such object in the image.",) in turns
+    assert manifest["kinds"] == {"conversation": 3}
+    assert manifest["counts"]["turns"] == sum(len(sample.messages) for sample in found) // 2 == 6
+    assert manifest["objective"]["weights"] == [1, 1]
+    assert manifest["objective"]["seed"] == 3
+
+
+def test_images_about_which_nothing_can_be_asked_are_counted(coco, raw, tmp_path):
+    annotations = json.loads((raw / "instances.json").read_text())
+    annotations["annotations"] = annotations["annotations"][:1]
+    (raw / "instances.json").write_text(json.dumps(annotations))
+    objective = Mix([LocPred(["Where is {category}?"])], [1])
+    manifest = prepare(coco, tmp_path / "out", objective=objective)
+    assert manifest["counts"]["samples"] == 1
+    assert manifest["left_out"] == {"image without a question": 2}
+
+
+def test_conversations_depend_on_seed_and_key_only(coco, tmp_path):
+    def drawn(name, seed, **changes):
+        objective = Mix([LocPred([f"{n} {{category}}" for n in range(99)])], [1])
+        prepare(replace(coco, **changes), tmp_path / name, objective=objective, seed=seed)
+        return [sample.messages for sample in samples(tmp_path / name)]
+
+    assert drawn("a", 0) == drawn("b", 0) != drawn("c", 1)
+    assert drawn("d", 0, limit=2) == drawn("b2", 0)[:2]
 
 
 def test_the_manifest_tells_what_was_read_and_how(raw, tmp_path):

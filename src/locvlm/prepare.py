@@ -1,13 +1,15 @@
 """Turns a data set into shards: `python -m locvlm.prepare source=coco instances=... images=...`.
 
-The sources are `coco` (instances JSON and images) and `llava` (conversations JSON and images).
+docs/readers.md names the sources: `coco`, `llava`, `refcoco` and others. Shards hold annotated
+images or, with `objectives=loc_neg_rev`, conversations about them, drawn once and for all.
 Records that cannot be used are set aside, with their reasons, in quarantine.jsonl.
 """
 
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import hydra
@@ -19,6 +21,7 @@ from locvlm.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from locvlm.data import Quarantine
+    from locvlm.objectives import Mix
     from locvlm.scenes import Talk, World
     from locvlm.types import Sample
 
@@ -32,6 +35,12 @@ class PrepareConfig:
     conversations: str | None = None
     images: str | None = None
     output: str = MISSING
+    objectives: Any = MISSING
+    prompts: Any = MISSING
+    description_share: float = 1.0
+    answer_weight: float = 1.0
+    number_weights: list[float] = field(default_factory=list)
+    seed: int = 0
     per_shard: int = 1000
     overwrite: bool = False
 
@@ -51,9 +60,24 @@ class Reader(Protocol):
 
 
 def prepare(
-    reader: Reader, output: str | Path, *, per_shard: int = 1000, overwrite: bool = False
+    reader: Reader,
+    output: str | Path,
+    *,
+    objective: "Mix | None" = None,
+    seed: int = 0,
+    per_shard: int = 1000,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Writes all samples of `reader` whose image can be decoded as shards into `output`.
+
+    Args:
+        reader: of the data set.
+        output: folder of the shards.
+        objective: makes the conversations that the shards hold, once and for all; None, or one
+            without objectives, stores annotated images, from which training draws afresh.
+        seed: of these conversations.
+        per_shard: samples in each shard.
+        overwrite: replace shards that are in the folder.
 
     Returns:
         The manifest, as it stands in the folder.
@@ -77,10 +101,13 @@ def prepare(
         )
     quarantine = Quarantine()
     samples = readable(reader.read(quarantine), quarantine)
-    about = {
+    about: dict[str, Any] = {
         "reader": {"name": type(reader).__name__, **asdict(reader)},  # type: ignore[call-overload]
         "sources": {file: sha256(Path(file)) for file in reader.sources},
     }
+    if objective:
+        about["objective"] = {**asdict(objective), "seed": seed}
+        samples = finished(samples, objective, seed, quarantine)
     # Where nobody watches, `track` would print an empty line.
     watched = Console().is_terminal
     return write_shards(
@@ -90,6 +117,26 @@ def prepare(
         per_shard=per_shard,
         about=about,
     )
+
+
+def finished(
+    samples: "Iterable[Sample]", objective: "Mix", seed: int, quarantine: "Quarantine"
+) -> "Iterator[Sample]":
+    """Annotated images with the conversations that an objective makes about them.
+
+    Args:
+        samples: those with a conversation of their own keep it.
+        objective: asks about the others.
+        seed: of the drawing; each conversation depends on it and the sample's key only.
+        quarantine: counts the images about which nothing can be asked; they are left out.
+    """
+    for sample in samples:
+        if sample.messages:
+            yield sample
+        elif messages := objective(sample, Random(f"{seed} 0 {sample.key}")):
+            yield replace(sample, messages=tuple(messages))
+        else:
+            quarantine.left_out["image without a question"] += 1
 
 
 def scene_shards(
@@ -153,6 +200,8 @@ def main(cfg: DictConfig) -> None:
     manifest = prepare(
         instantiate(cfg.source),
         cfg.output,
+        objective=instantiate(cfg.objectives, _convert_="all"),
+        seed=cfg.seed,
         per_shard=cfg.per_shard,
         overwrite=cfg.overwrite,
     )
