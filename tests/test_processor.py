@@ -138,6 +138,21 @@ def test_a_prompt_that_does_not_fit_is_refused_rather_than_cut():
         make(max_length=50).prompt(SAMPLE, [asked(long)])
 
 
+def test_other_uses_of_the_tokenizer_leave_no_trace():
+    expected = PROCESSOR.encode(SAMPLE, TALK)["input_ids"].tolist()
+    PROCESSOR.tokenizer("Where is it?", truncation=True, max_length=2)
+    assert PROCESSOR.encode(SAMPLE, TALK)["input_ids"].tolist() == expected
+
+
+def test_tokens_are_those_that_transformers_gives():
+    rendered = "USER: <image>\nWhere is the cat? ASSISTANT: It is [1, 2]</s>"
+    talk = [asked(), answered("It is [1, 2]")]
+    ids = PROCESSOR.encode(SAMPLE, talk)["input_ids"].tolist()
+    expected = PROCESSOR.tokenizer(rendered)["input_ids"]
+    at = expected.index(PROCESSOR.image_token_id)
+    assert ids == expected[:at] + [PROCESSOR.image_token_id] * 16 + expected[at + 1 :]
+
+
 def test_half_a_character_becomes_a_question_mark():
     prompts = [PROCESSOR.prompt(SAMPLE, [asked(text)]) for text in ("a\udcffb", "a?b")]
     assert prompts[0]["input_ids"].tolist() == prompts[1]["input_ids"].tolist()

@@ -1,6 +1,7 @@
 import torch
 
 from locvlm.data import collate
+from locvlm.data.collate import join_images
 from locvlm.types import Sample
 from tests.tiny import dialogue, make_processor, make_sample
 
@@ -30,3 +31,11 @@ def test_a_batch_of_texts_has_no_images():
     processor = make_processor()
     example = processor.encode(Sample("text", "test"), [dialogue()[0]])
     assert collate([example], processor.pad_id)["pixel_values"].shape == (0, 3, 32, 32)
+
+
+def test_images_of_either_layout_are_joined_in_order():
+    images = [torch.randint(0, 255, (n, 3, 5, 5), dtype=torch.uint8) for n in (2, 0, 1)]
+    images.append(torch.randint(0, 255, (1, 5, 5, 3), dtype=torch.uint8).permute(0, 3, 1, 2))
+    joined = join_images(images)
+    assert joined.equal(torch.cat(images))
+    assert joined.is_contiguous(memory_format=torch.channels_last)

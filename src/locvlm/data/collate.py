@@ -44,8 +44,14 @@ def collate(examples: Sequence[Example], pad_id: int) -> Batch:
         attention_mask=torch.arange(input_ids.shape[1])[None] < lengths[:, None],
         labels=pad("labels", IGNORE_INDEX),
         loss_weights=pad("loss_weights", 0.0),
-        pixel_values=torch.cat([example["pixel_values"] for example in examples]),
+        pixel_values=join_images([example["pixel_values"] for example in examples]),
     )
+
+
+def join_images(images: Sequence[Tensor]) -> Tensor:
+    """(N_i, 3, S, S) images to (N, 3, S, S), channels last in memory as decoders leave them."""
+    # torch copies pieces of one layout at once; as channels first it goes number by number.
+    return torch.cat([each.permute(0, 2, 3, 1) for each in images]).permute(0, 3, 1, 2)
 
 
 def n_samples(batch: Mapping[str, Any]) -> int:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from locvlm.data.collate import Batch
+from locvlm.data.collate import Batch, join_images
 from locvlm.processor import IGNORE_INDEX, Example
 
 PADDING = 0.03
@@ -60,7 +60,9 @@ def pack(examples: Sequence[Example], pad_id: int) -> Batch:
         attention_mask=torch.arange(input_ids.shape[1])[None] < torch.tensor(lengths)[:, None],
         labels=join(_labels, IGNORE_INDEX),
         loss_weights=join(lambda example: example["loss_weights"], 0.0),
-        pixel_values=torch.cat([examples[index]["pixel_values"] for row in rows for index in row]),
+        pixel_values=join_images(
+            [examples[index]["pixel_values"] for row in rows for index in row]
+        ),
         position_ids=join(lambda example: torch.arange(len(example["input_ids"])), 0),
     )
 

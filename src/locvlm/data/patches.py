@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from locvlm.data.collate import join_images
 from locvlm.data.mixture import Draw
 from locvlm.data.module import LocVLMDataModule
 from locvlm.data.stream import Examples, Source
@@ -97,7 +98,7 @@ class PatchExamples(Examples):
             for group in self.words.values()
         ]
         return {
-            "pixel_values": processor.pixel_values(sample)[0],
+            "pixel_values": processor.pixel_values(sample),
             "labels": torch.from_numpy(np.stack(labels)),
         }
 
@@ -110,6 +111,6 @@ def _word(instance: Instance, group: Sequence[str]) -> int:
 
 def _stack(examples: Sequence[Any]) -> PatchBatch:
     return PatchBatch(
-        pixel_values=torch.stack([example["pixel_values"] for example in examples]),
+        pixel_values=join_images([example["pixel_values"] for example in examples]),
         labels=torch.stack([example["labels"] for example in examples]),
     )
