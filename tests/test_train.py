@@ -128,6 +128,7 @@ def test_a_second_run_is_refused_and_a_resumed_one_does_what_is_left(run, tmp_pa
         (["+stages.instruct.optimizer.lrr=1"], r"takes no 'lrr'(?s:.*)did you mean 'lr'"),
         (["stages.instruct.trained=[lora]"], "no part named lora"),
         (["model.language_model.architecture=lama"], "no architecture 'lama'"),
+        (["+scenes.splts={train: 4}"], r"takes no 'splts'\n.*scenes\.splts\n.*splits"),
         (["coordinates.bins=0"], "bins must be at least 1"),
         (
             ["+stages.instruct.max_stps=3"],

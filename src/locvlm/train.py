@@ -53,6 +53,19 @@ class StageConfig:
 
 
 @dataclass
+class ScenesConfig:
+    """What `conf/scenes/` may hold beside its `_target_` nodes."""
+
+    world: Any = MISSING
+    talk: Any = MISSING
+    sides: Any = MISSING
+    side_talk: Any = None
+    splits: dict[str, int] = field(default_factory=dict)
+    n_pairs: int = 0
+    seed: int = 0
+
+
+@dataclass
 class TrainConfig:
     """What `conf/train.yaml` may hold; Hydra refuses any other top-level key."""
 
@@ -111,6 +124,7 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
         )
     for name, stage in cfg.stages.items():  # Hydra takes +stages.instruct.lr=1 in silence
         check_keys(stage, StageConfig, f"stages.{name}")
+    check_keys(cfg.scenes, ScenesConfig, "scenes")
     if cfg.ckpt_path not in (None, "last"):
         raise ConfigError(
             f"ckpt_path is {cfg.ckpt_path!r}",

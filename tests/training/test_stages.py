@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -150,3 +151,16 @@ def test_a_stage_may_train_by_a_module_of_its_own(stage, trainer, dialogues, tmp
     )
     run_stages(model, [own, stage("instruct")], tmp_path)
     assert not torch.equal(model.encoder.vit.pos_embed, before)
+
+
+def test_an_interrupt_is_an_interrupt(stage, tmp_path):
+    class Interrupted(LocVLMModule):
+        def training_step(self, batch, batch_idx):
+            raise KeyboardInterrupt
+
+    stopped = replace(
+        stage("one"),
+        module=lambda model: Interrupted(model, partial(MuonAdamW, lr=4e-3, adamw_lr=8e-3)),
+    )
+    with pytest.raises(KeyboardInterrupt):
+        run_stages(make_model(), [stopped], tmp_path)

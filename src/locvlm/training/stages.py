@@ -98,13 +98,18 @@ def _run(
         _keep_metrics(folder)
     logger.info("stage %s %s in %s", stage.name, "goes on" if interrupted else "begins", folder)
     trainer, module, data = stage.trainer(folder), stage.module(model), stage.data()
-    # Only plain data is read from the checkpoint: a pickle could run anything.
-    trainer.fit(
-        module,
-        datamodule=data,
-        ckpt_path=str(checkpoint) if interrupted else None,
-        weights_only=True,
-    )
+    try:
+        # Only plain data is read from the checkpoint: a pickle could run anything.
+        trainer.fit(
+            module,
+            datamodule=data,
+            ckpt_path=str(checkpoint) if interrupted else None,
+            weights_only=True,
+        )
+    except SystemExit as error:  # what Lightning makes of Ctrl-C, without a word
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
+        raise
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     if trainer.val_dataloaders and trainer.limit_val_batches:
         # A stage that ends by `max_steps` ends between two validations.
