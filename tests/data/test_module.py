@@ -238,3 +238,8 @@ def test_two_processes_share_each_epoch(shards, tmp_path):
     for epoch in "01":
         images = [image for number, *rest in lines if number == epoch for image in rest]
         assert len(images) == len(set(images)) == 12
+
+
+def test_empty_batches_are_a_mistake(shards, processor):
+    with pytest.raises(ConfigError, match="batch_size must be at least 1, got 0"):
+        LocVLMDataModule(processor, {"all": Source(str(shards([talked(0)])))}, batch_size=0)

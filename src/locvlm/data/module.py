@@ -40,7 +40,7 @@ class LocVLMDataModule(LightningDataModule):
         seed: of order, objectives and prompts.
 
     Raises:
-        ConfigError: there is no training source.
+        ConfigError: there is no training source, or batches are empty.
     """
 
     def __init__(
@@ -59,6 +59,10 @@ class LocVLMDataModule(LightningDataModule):
         seed: int = 0,
     ):
         super().__init__()
+        if batch_size < 1:
+            raise ConfigError(
+                f"batch_size must be at least 1, got {batch_size}", where="data.batch_size"
+            )
         self.processor = processor if chat is None else processor.speaking(chat)
         self.sources: dict[str, list[Source]] = {
             "train": list(train.values()),
