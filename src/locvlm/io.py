@@ -11,23 +11,30 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from locvlm.errors import DataError, LocVLMError
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
-    """Writes a file whole or not at all; makes its folder where there is none.
+    """Writes a file whole or not at all, as `atomic_file` does."""
+    with atomic_file(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def atomic_file(path: str | Path) -> Iterator[IO[bytes]]:
+    """Yields a file that becomes `path` when the block succeeds; makes its folder if needed.
 
     Raises:
-        LocVLMError: the disk is full, or the folder is not ours to write to.
+        LocVLMError: the disk is full, or the folder is not ours.
     """
     path = Path(path)
     temporary = _sibling(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -162,10 +169,7 @@ def append_jsonl(path: str | Path, *records: Any) -> None:
 
 
 def drop_torn_line(path: str | Path) -> None:
-    """Cuts off a last line without line end: what a crash left of an `append_jsonl`.
-
-    Called before a file of `append_jsonl` is read again; a missing file is left missing.
-    """
+    """Cuts off a last line without line end, left by a crash; before a file is read again."""
     path = Path(path)
     if not path.is_file():
         return

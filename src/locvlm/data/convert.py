@@ -1,19 +1,16 @@
 """Rewrites the locations in a file of conversations from one dialect into another."""
 
-import contextlib
 import json
-import os
-import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from locvlm.data.quarantine import Quarantine
 from locvlm.data.readers.images import check_folder, image_name, read_image
 from locvlm.dialects import Dialect, Swift
-from locvlm.errors import ConfigError, DataError, LocVLMError
-from locvlm.io import read_jsonl
+from locvlm.errors import ConfigError, DataError
+from locvlm.io import atomic_file, read_jsonl
 from locvlm.json_stream import iter_json
 from locvlm.types import Part, Size
 
@@ -73,7 +70,7 @@ def convert_file(
     folder = None if images is None else check_folder(images)
     done = Conversion()
     as_lines = output.suffix == ".jsonl"
-    with _new_file(output) as file:
+    with atomic_file(output) as file:
         file.write(b"" if as_lines else b"[")
         for made in _converted(source, read, write, folder, done):
             text = json.dumps(made, ensure_ascii=False)
@@ -214,22 +211,3 @@ def _check_output(source: Path, output: Path, overwrite: bool) -> None:
             where=str(output),
             fix="choose another output, or overwrite=true",
         )
-
-
-@contextlib.contextmanager
-def _new_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write that becomes `path` when the block succeeds."""
-    temporary = path.parent / f".tmp-{uuid.uuid4().hex}"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise LocVLMError(
-            f"cannot write this: {error.strerror or error}", where=str(path)
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)

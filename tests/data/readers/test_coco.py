@@ -70,8 +70,8 @@ def test_a_box_that_leaves_its_image_is_clipped(read):
     [
         ({"bbox": (50, 3, 10, 5)}, "box outside its image"),
         ({"bbox": (2, 3, 0, 5)}, "box without area"),
-        ({"bbox": (2, 3, float("nan"), 5)}, "box without end"),
-        ({"bbox": (2, 3, float("inf"), 5)}, "box without end"),
+        ({"bbox": (2, 3, float("nan"), 5)}, "box without four numbers"),
+        ({"bbox": (2, 3, float("inf"), 5)}, "box without four numbers"),
         ({"bbox": (2, 3, 10)}, "box without four numbers"),
         ({"bbox": ("x", 3, 10, 5)}, "box without four numbers"),
         ({"category_id": 4}, "unknown category id"),

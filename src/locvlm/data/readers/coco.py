@@ -1,6 +1,5 @@
 """Reads COCO-format instances: images with categories and boxes."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +8,10 @@ from typing import Any, Literal, TypeAlias
 
 from locvlm.data.quarantine import Quarantine
 from locvlm.data.readers.coco_file import CocoFile, Record, is_id, read_coco_image
-from locvlm.data.readers.fields import shown
+from locvlm.data.readers.fields import check_given, read_box, shown
 from locvlm.data.readers.grouped import Grouped, grouped
 from locvlm.data.readers.images import check_folder
 from locvlm.errors import ConfigError, DataError
-from locvlm.geometry import clip
 from locvlm.negatives import (
     AdversarialNegatives,
     Negatives,
@@ -22,7 +20,7 @@ from locvlm.negatives import (
     count_categories,
 )
 from locvlm.objectives import single_instances
-from locvlm.types import Box, Instance, Sample, Size
+from locvlm.types import Instance, Sample, Size
 
 Strategy: TypeAlias = Literal["random", "popular", "adversarial"]
 # What is kept of an annotation: polygons are most of a file, and are not needed.
@@ -65,12 +63,7 @@ class CocoReader:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.instances is None:
-            raise ConfigError(
-                "a file of annotations is needed",
-                where="source.instances",
-                fix="add instances=FILE",
-            )
+        check_given(self.instances, "a file of annotations", "instances", "add instances=FILE")
         if self.negatives not in ("random", "popular", "adversarial"):
             raise ConfigError(
                 f"no negatives called {self.negatives!r}",
@@ -172,29 +165,10 @@ def _instance(annotation: Record, names: dict[Any, str], size: Size, where: str)
     category = annotation.get("category_id")
     if not is_id(category) or category not in names:
         raise DataError(f"unknown category id: {shown(category)}", where=where)
-    box = annotation.get("bbox")
-    try:
-        x, y, width, height = (float(value) for value in box or ())
-        whole = Box(x, y, x + width, y + height)
-    except (OverflowError, TypeError, ValueError):
-        raise DataError(
-            f"box without four numbers: {shown(box)}",
-            where=where,
-            fix="COCO's are [x, y, width, height]",
-        ) from None
-    if not all(map(math.isfinite, whole)):
-        raise DataError(f"box without end: {shown(box)}", where=where)
-    if not (width > 0 and height > 0):
-        raise DataError(f"box without area: {shown(box)}", where=where)
-    inside = clip(whole, size)  # COCO's own boxes overhang by fractions of a pixel
-    if not inside.area > 0:
-        raise DataError(
-            f"box outside its image: {shown(box)} in {size[0]} x {size[1]}", where=where
-        )
     description = annotation.get("description")
     return Instance(
         category=names[category],
-        box=inside,
+        box=read_box(annotation.get("bbox"), size, where),
         description=str(description) if description else None,
         crowd=bool(annotation.get("iscrowd", 0)),
     )

@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 from locvlm.chat import IMAGE
 from locvlm.data.quarantine import Quarantine
+from locvlm.data.readers.fields import check_given
 from locvlm.data.readers.images import check_folder, read_image
 from locvlm.dialects import Dialect
-from locvlm.errors import ConfigError, DataError
+from locvlm.errors import DataError
 from locvlm.io import read_jsonl
 from locvlm.json_stream import iter_json
 from locvlm.types import Message, Sample, Size
@@ -50,12 +51,8 @@ class LlavaReader:
     limit: int | None = None
 
     def __post_init__(self) -> None:
-        if self.conversations is None:
-            raise ConfigError(
-                "a file of conversations is needed",
-                where="source.conversations",
-                fix="add conversations=FILE",
-            )
+        fix = "add conversations=FILE"
+        check_given(self.conversations, "a file of conversations", "conversations", fix)
 
     @property
     def sources(self) -> list[str]:

@@ -7,10 +7,11 @@ from typing import Any, Literal
 
 from locvlm.chat import IMAGE
 from locvlm.data.quarantine import Quarantine
+from locvlm.data.readers.fields import check_given
 from locvlm.data.readers.images import check_folder, image_name, read_image
 from locvlm.data.readers.llava import answered_turns
 from locvlm.dialects import Swift
-from locvlm.errors import ConfigError, DataError
+from locvlm.errors import DataError
 from locvlm.io import read_jsonl
 from locvlm.types import Message, Sample
 
@@ -38,12 +39,8 @@ class SwiftReader:
     limit: int | None = None
 
     def __post_init__(self) -> None:
-        if self.conversations is None:
-            raise ConfigError(
-                "a file of conversations is needed",
-                where="source.conversations",
-                fix="add conversations=FILE",
-            )
+        fix = "add conversations=FILE"
+        check_given(self.conversations, "a file of conversations", "conversations", fix)
 
     @property
     def sources(self) -> list[str]:
