@@ -218,6 +218,7 @@ def test_an_empty_val_split_is_reported_there(audited, shards):
     ("overrides", "message"),
     [
         (["split=test"], r"no split called 'test'(?s:.*)train or val"),
+        (["+scenes.sead=3"], r"sead(?s:.*)did you mean 'seed'"),
         (["+data.batchsize=3"], r"batchsize(?s:.*)did you mean 'batch_size'"),
         (["objectives=none", "data.train.conversation.shards=null"], "nothing to learn|no source"),
     ],

@@ -1,4 +1,5 @@
 import logging
+import os
 import subprocess
 import sys
 
@@ -51,23 +52,6 @@ def test_an_error_of_a_loading_process_becomes_the_same_message(capsys):
     assert capsys.readouterr().err.rstrip() == expected.rstrip()
 
 
-def test_a_missing_value_names_its_key(capsys):
-    cfg = OmegaConf.create({"data": {"images": "???"}})
-    assert run(lambda: cfg.data.images) == 1
-    assert capsys.readouterr().err == (
-        "error: this needs a value\n  where: data.images\n"
-        "  fix:   add data.images=... to the command\n"
-    )
-
-
-def test_an_interpolation_of_nothing_names_its_key(capsys):
-    cfg = OmegaConf.create({"coordinates": {"bins": "${model.image_size}"}})
-    assert run(lambda: OmegaConf.to_container(cfg, resolve=True)) == 1
-    err = capsys.readouterr().err
-    assert err.startswith("error: Interpolation key 'model.image_size' not found")
-    assert "where: coordinates.bins" in err
-
-
 @pytest.mark.parametrize("bug", [ValueError("a bug"), FileNotFoundError("gone")])
 def test_a_bug_keeps_its_traceback(bug):
     def command():
@@ -77,9 +61,71 @@ def test_a_bug_keeps_its_traceback(bug):
         cli.plain_errors(command)()
 
 
-def test_a_bug_inside_a_target_keeps_its_traceback():
-    with pytest.raises(Exception, match="Error in call to target"):
-        cli.plain_errors(instantiate)({"_target_": "builtins.int", "nonsense": 1})
+def test_a_closed_pipe_ends_quietly():
+    code = (
+        "from locvlm.cli import plain_errors;"
+        "plain_errors(lambda: [print('a row') for n in range(100_000)])()"
+    )
+    done = subprocess.run(
+        f'{sys.executable} -c "{code}" | head -1; exit ${{PIPESTATUS[0]}}',
+        check=False,
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout.strip(), done.stderr, done.returncode) == ("a row", "", cli.CLOSED)
+
+
+COMMAND = """
+import sys
+from dataclasses import dataclass
+from locvlm import cli
+@dataclass
+class Config:
+    name: str = "default"
+cli.hydra_command("own", Config)(lambda cfg: print(cfg.name))()
+"""
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Runs a command of its own with arguments, in a process of its own."""
+    (tmp_path / "own.yaml").write_text("name: default\n")
+
+    def run(*arguments, **environment):
+        return subprocess.run(
+            [sys.executable, "-c", COMMAND, "--config-dir", str(tmp_path), *arguments],
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=os.environ | environment,
+        )
+
+    return run
+
+
+def test_a_hydra_command_composes_its_config(command):
+    done = command("name=mine")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "mine\n", "")
+
+
+def test_a_hydra_command_says_what_is_wrong_with_its_arguments_and_no_more(command):
+    done = command("nam=a")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: there is no key 'nam'\n  where: nam\n")
+
+
+def test_a_key_that_was_added_is_refused_too(command):
+    done = command("+nonsense=1")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Config takes no" in done.stderr
+
+
+def test_who_asks_hydra_for_the_traceback_gets_it(command):
+    done = command("nam=a", HYDRA_FULL_ERROR="1")
+    assert "Traceback" in done.stderr
 
 
 def test_an_interrupt_ends_quietly(capsys):

@@ -55,7 +55,10 @@ def test_plain_names_choose_dialects_and_settings_follow_them(folder):
     [
         (["to=ivb", "input=in.json", "output=out.json"], "add from=... with one of cogvlm"),
         (["from=llava", "input=in.json", "output=out.json"], "add to=... with one of cogvlm"),
-        (["from=llva", "to=ivb", "input=in.json", "output=out.json"], "dialect/llva"),
+        (
+            ["from=llva", "to=ivb", "input=in.json", "output=out.json"],
+            "no dialect is called 'llva'",
+        ),
         (["from=llava", "to=ivb", "input=in.json"], "add output=..."),
         (["from=llava", "to=llava", "to.bins=3", "input=in.json", "output=out.json"], "to.bins"),
         (["from=llava", "to=ivb", "nonsense=1", "input=in.json", "output=out.json"], "nonsense"),

@@ -78,9 +78,10 @@ def test_other_settings_are_refused_until_answers_are_asked_anew(model):
     assert results["predictor"]["max_new_tokens"] == 3
 
 
-def test_a_misspelt_key_is_named(model):
-    with pytest.raises(ConfigError, match="per_imge"):
-        evaluate(configured(f"checkpoint={model}", "+benchmark.parts.hallucination.per_imge=3"))
+@pytest.mark.parametrize("key", ["benchmark.parts.hallucination.per_imge", "scenes.sead"])
+def test_a_misspelt_key_is_named(model, key):
+    with pytest.raises(ConfigError, match=key):
+        evaluate(configured(f"checkpoint={model}", f"+{key}=3"))
 
 
 def command(*arguments, cwd):

@@ -10,11 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import hydra
-from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from locvlm.cli import plain_errors, print_table, set_up_logging
+from locvlm.cli import hydra_command, print_table, set_up_logging
 from locvlm.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -54,9 +52,6 @@ class AuditConfig:
     trainer: Any = None
 
 
-ConfigStore.instance().store(name="audit_schema", node=AuditConfig)
-
-
 def audit(cfg: DictConfig) -> "Audit":
     """Prints and writes what is in the data of `cfg`.
 
@@ -71,7 +66,9 @@ def audit(cfg: DictConfig) -> "Audit":
     from locvlm.data.leaks import read_benchmark
     from locvlm.data.split_audit import audit_split, check_readable
     from locvlm.data.verdict import check_trainable
+    from locvlm.scenes.config import check_scenes
 
+    check_scenes(cfg.scenes)
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
     check_targets(settings)
     if cfg.split not in ("train", "val"):
@@ -164,8 +161,7 @@ def _write(folder: Path, found: "Audit", examples: "Examples", draws: "Sequence[
     print(f"all figures: {folder / 'audit.json'}\nsamples:     {folder / 'audit.html'}")
 
 
-@hydra.main(version_base="1.3", config_path="pkg://locvlm.conf", config_name="audit")
-@plain_errors
+@hydra_command("audit", AuditConfig)
 def main(cfg: DictConfig) -> None:
     """Prints the audit of what `cfg` names."""
     set_up_logging()

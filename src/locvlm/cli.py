@@ -2,16 +2,22 @@
 
 import functools
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import ParamSpec, TypeVar
+from contextlib import contextmanager
+from typing import Any, ParamSpec, TypeVar
 
-from locvlm.errors import ConfigError, LocVLMError
+from locvlm.config import check_keys
+from locvlm.mistakes import mistake
 
 P = ParamSpec("P")
 R = TypeVar("R")
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+CLOSED = 141  # 128 + SIGPIPE
+# Hydra's own switch: exceptions leave it as they are.
+FULL_ERROR = "HYDRA_FULL_ERROR"
 # What torch's DataLoader puts before the message of an error from one of its processes.
 _TRACEBACK = re.compile(
     r"\ACaught \w+ in DataLoader worker .*^[\w.]+Error: ", re.DOTALL | re.MULTILINE
@@ -21,8 +27,7 @@ _TRACEBACK = re.compile(
 def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
     """Lets a command end with a message and exit status 1 where the user can do something.
 
-    Only `LocVLMError`s and mistakes in a config become messages; a bug keeps its traceback. Stands
-    below `@hydra.main`, which would print tracebacks of its own.
+    Only `LocVLMError`s and mistakes in a config become messages; a bug keeps its traceback.
     """
 
     @functools.wraps(command)
@@ -32,14 +37,75 @@ def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             sys.exit(INTERRUPTED)
+        except BrokenPipeError:  # `| head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # it is flushed at exit
+            sys.exit(CLOSED)
         except Exception as error:
-            plain = _plain(error)
+            plain = mistake(error)
             if plain is None:
                 raise
             print(f"error: {_TRACEBACK.sub('', str(plain))}", file=sys.stderr)
             sys.exit(1)
 
     return run
+
+
+def hydra_command(
+    name: str, schema: type | None = None
+) -> Callable[[Callable[[Any], Any]], Callable[[], None]]:
+    """Makes a function of a config the command that composes it from the command line.
+
+    It ends as `plain_errors` says; mistakes in the command line and in YAML files become messages
+    too, where Hydra alone shows its own. HYDRA_FULL_ERROR=1 shows the tracebacks.
+
+    Args:
+        name: of the config in `conf/`.
+        schema: a dataclass of what may stand at its top, stored as `<name>_schema`.
+    """
+    if schema is not None:
+        from hydra.core.config_store import ConfigStore  # here: not all commands need Hydra
+
+        ConfigStore.instance().store(name=f"{name}_schema", node=schema)
+
+    def decorate(task: Callable[[Any], Any]) -> Callable[[], None]:
+        def checked(cfg: Any) -> Any:
+            if schema is not None:  # Hydra takes +anything=1 in silence
+                check_keys(cfg, schema, "")
+            return task(cfg)
+
+        @functools.wraps(task)
+        def main() -> None:
+            import hydra
+
+            compose = hydra.main("pkg://locvlm.conf", name, version_base="1.3")
+            if os.environ.get(FULL_ERROR) == "1":
+                compose(task)()
+                return
+
+            @functools.wraps(task)
+            def run(cfg: Any) -> Any:
+                with _full_error(None):  # processes that it starts have their own
+                    return plain_errors(checked)(cfg)
+
+            with _full_error("1"):
+                plain_errors(compose(run))()
+
+        return main
+
+    return decorate
+
+
+@contextmanager
+def _full_error(value: str | None) -> Iterator[None]:
+    before = os.environ.pop(FULL_ERROR, None)
+    try:
+        if value is not None:
+            os.environ[FULL_ERROR] = value
+        yield
+    finally:
+        os.environ.pop(FULL_ERROR, None)
+        if before is not None:
+            os.environ[FULL_ERROR] = before
 
 
 def set_up_logging(level: int = logging.INFO) -> None:
@@ -72,31 +138,3 @@ def _cell(value: object) -> str:
     if value is None:
         return "-"
     return f"{value:.3f}" if isinstance(value, float) else escape(str(value))
-
-
-def _plain(error: BaseException) -> LocVLMError | None:
-    """The message for the user behind an exception, if there is one."""
-    if isinstance(error, LocVLMError):
-        return error
-    kind = type(error)
-    # By name: importing Hydra and OmegaConf takes longer than most of what commands do first.
-    if kind.__module__ == "omegaconf.errors":
-        return _config_mistake(error)
-    if kind.__module__ == "hydra.errors":  # `instantiate` wraps what the target raised
-        return next(filter(None, map(_plain, _causes(error))), None)
-    return None
-
-
-def _config_mistake(error: BaseException) -> LocVLMError | None:
-    key = getattr(error, "full_key", None) or None
-    if type(error).__name__ == "MissingMandatoryValue":
-        return ConfigError("this needs a value", where=key, fix=f"add {key}=... to the command")
-    if type(error).__name__ in {"InterpolationKeyError", "InterpolationResolutionError"}:
-        return ConfigError(str(error).splitlines()[0], where=key)
-    return None
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    while error.__cause__ is not None:
-        error = error.__cause__
-        yield error

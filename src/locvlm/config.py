@@ -73,7 +73,7 @@ def check_keys(node: Iterable[Any], schema: type, where: str) -> None:
             raise ConfigError(
                 f"{schema.__name__} takes no {key!r}",
                 where=_join(where, str(key)),
-                fix=_nearest(key, known),
+                fix=nearest(key, known),
             )
 
 
@@ -147,13 +147,22 @@ def locate(name: Any, where: str = "") -> Any:
             found = getattr(found, part)
         except AttributeError:
             if not isinstance(found, ModuleType) or not _is_module(found, part):
-                fix = _nearest(part, _public_names(found))
+                fix = nearest(part, _public_names(found))
                 raise ConfigError(f"{path} has no {part!r}", where=where, fix=fix) from None
             found = _import(f"{path}.{part}", where)
         path = f"{path}.{part}"
     if not callable(found):
         raise ConfigError(f"{name} is a {type(found).__name__}, nothing to call", where=where)
     return found
+
+
+def nearest(name: Any, known: Iterable[Any]) -> str:
+    """What to write in the place of a name that is not known, in words."""
+    known = [str(one) for one in known]
+    if close := get_close_matches(str(name), known, n=1):
+        return f"did you mean {close[0]!r}?"
+    shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
+    return f"choose from {shown}" if known else "leave it out"
 
 
 def _places(node: Any, where: str) -> Iterator[_Place]:
@@ -173,7 +182,7 @@ def _check_special_keys(place: _Place) -> None:
         if key not in SPECIAL:
             # `_partal_: true` would reach a target that takes any keyword.
             if isinstance(key, str) and re.fullmatch(r"_[a-z]+_", key):
-                fix = _nearest(key, SPECIAL)
+                fix = nearest(key, SPECIAL)
                 raise ConfigError(f"{key!r} means nothing to Hydra", where=here, fix=fix)
         elif "_target_" not in place.node and key not in {"_convert_", "_recursive_"}:
             raise ConfigError(f"{key!r} without a _target_", where=here)
@@ -205,7 +214,7 @@ def _check_arguments(target: Any, place: _Place) -> None:
         if key in positional[:n_args]:
             raise ConfigError(f"{name} gets {key!r} from _args_ already", where=where)
         if key not in named and inspect.Parameter.VAR_KEYWORD not in kinds:
-            raise ConfigError(f"{name} takes no {key!r}", where=where, fix=_nearest(key, named))
+            raise ConfigError(f"{name} takes no {key!r}", where=where, fix=nearest(key, named))
 
 
 def _import(name: str, where: str) -> ModuleType:
@@ -226,14 +235,6 @@ def _module_names(package: ModuleType) -> set[str]:
 def _public_names(owner: Any) -> list[str]:
     names = {*dir(owner), *(_module_names(owner) if isinstance(owner, ModuleType) else ())}
     return sorted(name for name in names if not name.startswith("_"))
-
-
-def _nearest(name: Any, known: Iterable[str]) -> str:
-    known = list(known)
-    if close := get_close_matches(str(name), known, n=1):
-        return f"did you mean {close[0]!r}?"
-    shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
-    return f"choose from {shown}" if known else "leave it out"
 
 
 def _defined_at(target: Any) -> str:

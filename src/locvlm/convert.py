@@ -16,10 +16,9 @@ from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from locvlm.cli import plain_errors, print_table, set_up_logging
+from locvlm.cli import hydra_command, plain_errors, print_table, set_up_logging
 from locvlm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -57,8 +56,7 @@ def _overrides(arguments: Sequence[str]) -> list[str]:
     return [f"dialect@{one}" if one.startswith(sides) else one for one in arguments]
 
 
-@hydra.main(version_base="1.3", config_path="pkg://locvlm.conf", config_name="convert")
-@plain_errors
+@hydra_command("convert")
 def _run(cfg: DictConfig) -> None:
     from hydra.utils import instantiate
 

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import hydra
-from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from locvlm.cli import plain_errors
+from locvlm.cli import hydra_command
 
 if TYPE_CHECKING:
     from locvlm.evaluation.run import Run
@@ -30,9 +28,6 @@ class EvaluateConfig:
     seed: int = 0
 
 
-ConfigStore.instance().store(name="evaluate_schema", node=EvaluateConfig)
-
-
 def evaluate(cfg: DictConfig) -> dict[str, Any]:
     """Asks the predictor what the benchmark wants to know, and writes all files of the report.
 
@@ -44,7 +39,9 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
 
     from locvlm.config import check_targets
     from locvlm.evaluation.run import ANSWERS, run_benchmark
+    from locvlm.scenes.config import check_scenes
 
+    check_scenes(cfg.scenes)
     settings = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     check_targets(settings)
     assert isinstance(settings, dict)
@@ -95,8 +92,7 @@ def _report(run: "Run", folder: Path) -> None:
     print(f"report: {folder / 'report.html'}")
 
 
-@hydra.main(version_base="1.3", config_path="pkg://locvlm.conf", config_name="evaluate")
-@plain_errors
+@hydra_command("evaluate", EvaluateConfig)
 def main(cfg: DictConfig) -> None:
     """Runs the command; the results are in its files."""
     evaluate(cfg)

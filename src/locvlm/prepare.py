@@ -12,11 +12,9 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-import hydra
-from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from locvlm.cli import plain_errors, print_table, set_up_logging
+from locvlm.cli import hydra_command, print_table, set_up_logging
 from locvlm.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -43,9 +41,6 @@ class PrepareConfig:
     seed: int = 0
     per_shard: int = 1000
     overwrite: bool = False
-
-
-ConfigStore.instance().store(name="prepare_schema", node=PrepareConfig)
 
 
 class Reader(Protocol):
@@ -187,8 +182,7 @@ def scene_shards(
     return str(output)
 
 
-@hydra.main(version_base="1.3", config_path="pkg://locvlm.conf", config_name="prepare")
-@plain_errors
+@hydra_command("prepare", PrepareConfig)
 def main(cfg: DictConfig) -> None:
     """Prepares what `cfg` names and prints what was written."""
     from hydra.utils import instantiate

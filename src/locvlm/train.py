@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
-from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import MISSING, DictConfig, MissingMandatoryValue, OmegaConf, open_dict
 
-from locvlm.cli import plain_errors
+from locvlm.cli import hydra_command
 from locvlm.config import check_keys, check_targets
 from locvlm.errors import ConfigError
 from locvlm.evaluate import evaluate
 from locvlm.io import sha256, write_text
+from locvlm.mistakes import refused
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -53,19 +53,6 @@ class StageConfig:
 
 
 @dataclass
-class ScenesConfig:
-    """What `conf/scenes/` may hold beside its `_target_` nodes."""
-
-    world: Any = MISSING
-    talk: Any = MISSING
-    sides: Any = MISSING
-    side_talk: Any = None
-    splits: dict[str, int] = field(default_factory=dict)
-    n_pairs: int = 0
-    seed: int = 0
-
-
-@dataclass
 class TrainConfig:
     """What `conf/train.yaml` may hold; Hydra refuses any other top-level key."""
 
@@ -95,9 +82,6 @@ class TrainConfig:
     evaluate: str | None = None
 
 
-ConfigStore.instance().store(name="train_schema", node=TrainConfig)
-
-
 def folder_name(overrides: str) -> str:
     """A name for the folder of a sweep's run; file systems take 255 bytes at most."""
     return (
@@ -116,6 +100,8 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
     Returns:
         The last validation loss, for sweeps; None where nothing was validated.
     """
+    from locvlm.scenes.config import check_scenes
+
     if unknown := [name for name in cfg.run if name not in cfg.stages]:
         raise ConfigError(
             f"no stage named {', '.join(unknown)}",
@@ -124,7 +110,7 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
         )
     for name, stage in cfg.stages.items():  # Hydra takes +stages.instruct.lr=1 in silence
         check_keys(stage, StageConfig, f"stages.{name}")
-    check_keys(cfg.scenes, ScenesConfig, "scenes")
+    check_scenes(cfg.scenes)
     if cfg.ckpt_path not in (None, "last"):
         raise ConfigError(
             f"ckpt_path is {cfg.ckpt_path!r}",
@@ -228,7 +214,14 @@ def _make(node: DictConfig, **objects: Any) -> Any:
     if not objects:
         return instantiate(plain, _convert_="all")
     # Built in two steps, so that a model never passes through OmegaConf, which would copy it.
-    return instantiate(plain, _convert_="all", _partial_=True)(**objects)
+    make = instantiate(plain, _convert_="all", _partial_=True)
+    try:
+        return make(**objects)
+    except Exception as error:
+        plain_words = refused(error, str(node._get_full_key(None)))
+        if plain_words is None:
+            raise
+        raise plain_words from error
 
 
 def _quiet() -> None:
@@ -237,8 +230,7 @@ def _quiet() -> None:
         warnings.filterwarnings("ignore", message)
 
 
-@hydra.main(version_base="1.3", config_path="pkg://locvlm.conf", config_name="train")
-@plain_errors
+@hydra_command("train", TrainConfig)
 def main(cfg: DictConfig) -> float | None:
     """The command."""
     folder = Path(HydraConfig.get().runtime.output_dir)

@@ -34,6 +34,12 @@ def test_a_part_that_the_model_does_not_have_is_refused():
         train_only(make_model(), ["adapter", "lora"])
 
 
+def test_an_optimizer_that_refuses_its_settings_says_so(trainer, dialogues):
+    module = LocVLMModule(make_model(), partial(torch.optim.SGD, lr=-1.0))
+    with pytest.raises(ConfigError, match=r"Invalid learning rate: -1.0\n  where: optimizer"):
+        trainer(max_steps=1).fit(module, datamodule=dialogues())
+
+
 def test_frozen_parts_stay_in_evaluation_mode():
     model = make_model()
     train_only(model, ["adapter"])

@@ -56,13 +56,20 @@ class LocVLMModule(LightningModule):
         self.log("val/loss", loss, prog_bar=True, sync_dist=True, batch_size=size)
 
     def configure_optimizers(self) -> Any:
-        """Optimizer and schedule of what is trained."""
+        """Optimizer and schedule of what is trained.
+
+        Raises:
+            ConfigError: the optimizer refuses its settings, or the schedule knows no length.
+        """
         named = [
             (name.removeprefix("model."), parameter)
             for name, parameter in self.named_parameters()
             if parameter.requires_grad
         ]
-        optimizer = self.optimizer(named)
+        try:
+            optimizer = self.optimizer(named)
+        except ValueError as error:  # such as a negative learning rate
+            raise ConfigError(str(error), where="optimizer", fix="change this setting") from error
         if self.scheduler is None:
             return optimizer
         scheduler = self.scheduler(optimizer, self._n_steps())
