@@ -130,7 +130,7 @@ def test_a_second_run_is_refused_and_a_resumed_one_does_what_is_left(run, tmp_pa
         (["model.language_model.architecture=lama"], "no architecture 'lama'"),
         (["+scenes.splts={train: 4}"], r"takes no 'splts'\n.*scenes\.splts\n.*splits"),
         (["+scenes.splits.trian=4"], r"takes no 'trian'\n.*scenes\.splits\.trian\n.*'train'"),
-        (["trainer.accelerator=tpu"], r"(?s)\n  where: trainer\n"),
+        (["trainer.precision=17"], r"(?s)\n  where: trainer\n"),
         (["coordinates.bins=0"], "bins must be at least 1"),
         (
             ["+stages.instruct.max_stps=3"],
