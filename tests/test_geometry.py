@@ -5,7 +5,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from locvlm.errors import DataError
-from locvlm.geometry import Geometry, clip, crop, pad, resize, visible_part
+from locvlm.geometry import Geometry, clip, crop, pad, resize, to_location, visible_part
 from locvlm.images import to_frame
 from locvlm.types import Box, Instance, Point, Sample
 
@@ -159,3 +159,28 @@ def test_crop_drops_what_it_cuts_off_and_clips_the_rest():
     seen = visible_part(sample, crop).instances
     assert [(one.category, one.box.x1) for one in seen] == [("cut", 32), ("whole", 50)]
     assert visible_part(sample, resize) is sample
+
+
+@pytest.mark.parametrize("values", [Box(0, 0, 60, 40), Point(60, 0)])
+def test_a_place_may_reach_the_edges_of_the_image(values):
+    assert to_location(list(values), (60, 40)) == values
+    assert type(to_location(list(values), (60, 40))) is type(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([1, 2, 3], "neither a box nor a point"),
+        ([], "neither a box nor a point"),
+        ([0, 0, 60, 41], "60 x 40 pixels"),
+        ([-1, 0], "60 x 40 pixels"),
+        ([float("nan"), 1, 2, 3], "60 x 40 pixels"),
+        ([0, 0, float("inf"), 3], "60 x 40 pixels"),
+        ([3, 2, 1, 4], "has no area"),
+        ([3, 2, 3, 4], "has no area"),
+    ],
+)
+def test_what_is_no_place_in_the_image_is_refused(values, message):
+    with pytest.raises(DataError, match=message) as error:
+        to_location(values, (60, 40), "--box")
+    assert error.value.where == "--box"

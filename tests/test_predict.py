@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from locvlm.errors import ConfigError
-from locvlm.predict import check_inside, main, printable, to_location, to_message
+from locvlm.predict import main, printable, to_message
 from locvlm.types import Box, Point
 
 FAST = ["--max-new-tokens", "4"]
@@ -58,19 +58,6 @@ def test_questions_and_locations_must_fit(question, location, message):
         to_message(question, location)
 
 
-def test_a_box_must_have_an_area_and_lie_in_the_image():
-    assert to_location([1, 2, 3, 4], None) == Box(1, 2, 3, 4)
-    assert to_location(None, [1, 2]) == Point(1, 2)
-    assert to_location(None, None) is None
-    with pytest.raises(ConfigError, match="has no area"):
-        to_location([3, 2, 1, 4], None)
-    check_inside(Box(0, 0, 60, 40), (60, 40))
-    with pytest.raises(ConfigError, match="60 x 40 pixels"):
-        check_inside(Box(0, 0, 60, 41), (60, 40))
-    with pytest.raises(ConfigError, match="--point"):
-        check_inside(Point(-1, 0), (60, 40))
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -80,6 +67,9 @@ def test_a_box_must_have_an_area_and_lie_in_the_image():
         (["{model}", "{photo}", "hi", "--output", "x.txt"], "no ending of a picture"),
         (["{model}", "{photo}", "hi", "--output", "{photo}"], "would replace the image"),
         (["{model}", "{photo}", "hi", "--temperature", "-1"], "temperature"),
+        (["{model}", "{photo}", "hi", "--max-new-tokens", "0"], "max_new_tokens must be"),
+        (["{model}", "{photo}", "--point", "-1", "0"], "where: --point"),
+        (["{model}", "{photo}", "--box", "3", "2", "1", "4"], "has no area\n  where: --box"),
     ],
 )
 def test_mistakes_get_one_message(checkpoint, photo, capsys, arguments, message):

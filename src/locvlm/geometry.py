@@ -1,6 +1,6 @@
 """Image geometry: which area of the original image fills the model's frame, and back again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias, TypeVar
 
@@ -140,6 +140,38 @@ def clip(location: L, size: Size) -> L:
     limits = (width, height) * (len(location) // 2)
     inside = (min(max(v, 0.0), float(limit)) for v, limit in zip(location, limits, strict=True))
     return type(location)(*inside)
+
+
+def to_location(values: Sequence[float], size: Size, where: str = "location") -> Location:
+    """Four numbers as a box and two as a point, each a place in an image that can be asked about.
+
+    Args:
+        values: x1, y1, x2, y2 or x, y in pixels.
+        size: (width, height) of the image.
+        where: they come from, for error messages.
+
+    Raises:
+        DataError: another number of them, a box without area, or a place outside the image.
+    """
+    if len(values) not in (2, 4):
+        raise DataError(
+            f"{list(values)} is neither a box nor a point",
+            where=where,
+            fix="give x1, y1, x2, y2 or x, y in pixels of the image",
+        )
+    # Not the other way round: NaN lies nowhere.
+    if not all(0 <= value <= size[n % 2] for n, value in enumerate(values)):
+        raise DataError(
+            f"{list(values)} is not in the image, which has {size[0]} x {size[1]} pixels",
+            where=where,
+            fix="give pixels of this very image",
+        )
+    location = Box(*values) if len(values) == 4 else Point(*values)
+    if isinstance(location, Box) and not location.area:
+        raise DataError(
+            f"box {list(values)} has no area", where=where, fix="give x1 < x2 and y1 < y2"
+        )
+    return location
 
 
 def _mirror_boxes(boxes: np.ndarray) -> np.ndarray:

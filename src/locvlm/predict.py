@@ -10,8 +10,9 @@ from pathlib import Path
 
 from locvlm.cli import plain_errors
 from locvlm.errors import ConfigError
+from locvlm.geometry import to_location
 from locvlm.io import write_bytes
-from locvlm.types import Box, Location, Message, Point, Question, Sample, Size
+from locvlm.types import Box, Location, Message, Point, Question, Sample
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 DESCRIBE = "Describe the object located at {location}?"
@@ -91,10 +92,10 @@ def predict(args: argparse.Namespace) -> None:
 
     Raises:
         ConfigError: the arguments do not make a question about this image.
-        DataError: the image cannot be read.
+        DataError: the image cannot be read, or the location is none of it.
         CheckpointError: the model cannot be loaded.
     """
-    location = to_location(args.box, args.point)
+    location = Box(*args.box) if args.box else Point(*args.point) if args.point else None
     message = to_message(args.question, location)
     output = args.output or Path(f"{args.image.stem}-answer.png")
     check_output(output, args.image)
@@ -104,7 +105,7 @@ def predict(args: argparse.Namespace) -> None:
 
     sample = to_sample(args.image)
     if location and sample.size:
-        check_inside(location, sample.size)
+        to_location(location, sample.size, "--box" if args.box else "--point")
     predictor = LocVLMPredictor(
         args.checkpoint,
         max_new_tokens=args.max_new_tokens,
@@ -124,22 +125,6 @@ def predict(args: argparse.Namespace) -> None:
     print(f"picture: {output}")
 
 
-def to_location(box: Sequence[float] | None, point: Sequence[float] | None) -> Location | None:
-    """The box or the point that was given, if one was.
-
-    Raises:
-        ConfigError: the box's corners are in the wrong order.
-    """
-    if box:
-        found = Box(*box)
-        if found.x1 >= found.x2 or found.y1 >= found.y2:
-            raise ConfigError(
-                f"box {list(box)} has no area", where="--box", fix="give X1 < X2 and Y1 < Y2"
-            )
-        return found
-    return Point(*point) if point else None
-
-
 def check_output(output: Path, image: Path) -> None:
     """Refuses an output that is no picture, or the image itself.
 
@@ -155,20 +140,6 @@ def check_output(output: Path, image: Path) -> None:
     if output.resolve() == image.resolve():
         raise ConfigError(
             "the picture would replace the image", where="--output", fix="give another name"
-        )
-
-
-def check_inside(location: Location, size: Size) -> None:
-    """Refuses a location that is not in an image of (width, height) `size`.
-
-    Raises:
-        ConfigError: part of it lies outside.
-    """
-    if any(not 0 <= v <= size[n % 2] for n, v in enumerate(location)):
-        raise ConfigError(
-            f"{list(location)} is not in the image, which has {size[0]} x {size[1]} pixels",
-            where="--box" if isinstance(location, Box) else "--point",
-            fix="give pixels of this very image",
         )
 
 

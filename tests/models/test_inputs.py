@@ -7,7 +7,8 @@ from PIL import Image
 
 from locvlm.errors import DataError
 from locvlm.images import decode_image
-from locvlm.models.inputs import to_sample
+from locvlm.models.inputs import to_messages, to_sample
+from locvlm.types import Message, Point
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 
@@ -68,3 +69,37 @@ def test_grey_pictures_are_images_too():
 def test_what_is_no_image_is_refused(image, message):
     with pytest.raises(DataError, match=message):
         to_sample(image)
+
+
+def test_a_question_is_a_conversation_of_one_turn():
+    assert to_messages("What is this?") == [Message("user", ("What is this?",))]
+
+
+def test_turns_may_be_written_as_transformers_writes_them():
+    turns = [
+        {"role": "user", "content": "What is this?"},
+        {"role": "assistant", "content": "A dog."},
+        Message("user", (Point(1, 2),)),
+    ]
+    assert to_messages(turns) == [
+        Message("user", ("What is this?",)),
+        Message("assistant", ("A dog.",)),
+        Message("user", (Point(1, 2),)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("messages", "message"),
+    [
+        ("", "question is empty"),
+        ([{"role": "user", "content": " "}], "question is empty"),
+        ([], "does not end with a question"),
+        ([Message("assistant", ("Yes.",))], "does not end with a question"),
+        ([{"role": "system", "content": "Be brief."}], r"no turn of a conversation: .*system"),
+        ([{"from": "human", "value": "Hi"}], r"no turn of a conversation(?s:.*)messages\[0\]"),
+        (["What is this?"], "no turn of a conversation"),
+    ],
+)
+def test_what_is_no_conversation_is_refused(messages, message):
+    with pytest.raises(DataError, match=message):
+        to_messages(messages)

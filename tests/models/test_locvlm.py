@@ -12,7 +12,7 @@ from locvlm.models import Adapter, LocVLM, TimmEncoder
 from locvlm.models.language import fresh
 from locvlm.models.locvlm import DESCRIBE, LOCATE
 from locvlm.processor import IGNORE_INDEX
-from locvlm.types import Box, Message, Point
+from locvlm.types import Box, Point
 from tests.tiny import (
     ENCODER,
     LLAMA,
@@ -90,7 +90,7 @@ def test_text_without_images_is_learned_as_well(model, processor):
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (None, "32 image tokens for 0 images(?s:.*)give the images"),
+        (None, "32 image tokens for 0 images(?s:.*)all their images"),
         (torch.zeros(1, 3, 32, 32), "32 image tokens for 1 images of 16 patches"),
         (torch.zeros(3, 3, 32, 32), "32 image tokens for 3 images(?s:.*)Processor.prompt"),
     ],
@@ -204,13 +204,25 @@ def test_chat_takes_a_question_or_a_conversation(says):
     says.chat(make_sample().image, "Is there a blue square?")
     says.chat(make_sample().image, ask("Is there a blue square?"))
     says.chat(make_sample().image, [*dialogue(), *ask("Is there a blue square?")])
+    says.chat(make_sample().image, [{"role": "user", "content": "Is there a blue square?"}])
     assert all(asked.endswith("Is there a blue square? ASSISTANT:") for asked in says.asked)
 
 
+def test_describe_takes_plain_numbers_and_refuses_what_is_no_place(says):
+    says.describe(make_sample().image, [24, 10])
+    assert "located at [16, 8] point?" in says.asked[0]
+    with pytest.raises(DataError, match="not in the image"):
+        says.describe(make_sample().image, Box(24, 10, 480, 30))
+
+
+def test_locate_refuses_an_empty_name(says):
+    with pytest.raises(DataError, match="no name to look for"):
+        says.locate(make_sample().image, " ")
+
+
 def test_chat_refuses_a_conversation_without_a_question(says):
-    for messages in ([], [Message("assistant", ("Yes.",))]):
-        with pytest.raises(DataError, match="does not end with a question"):
-            says.chat(make_sample().image, messages)
+    with pytest.raises(DataError, match="does not end with a question"):
+        says.chat(make_sample().image, [])
 
 
 @pytest.mark.parametrize("method", ["locate", "chat"])

@@ -134,7 +134,6 @@ def generate_ids(
     model: "LocVLM",
     prompts: Sequence[Prompt],
     *,
-    end_id: int,
     max_new_tokens: int,
     sampling: Sampling,
 ) -> list[list[int]]:
@@ -143,10 +142,15 @@ def generate_ids(
     Args:
         model: in evaluation mode.
         prompts: as `Processor.prompt` makes them.
-        end_id: the token that ends an answer.
         max_new_tokens: longer answers are cut.
         sampling: how tokens are chosen.
+
+    Raises:
+        ConfigError: not even one token may be said.
+        DataError: a prompt is longer than the language model can read.
     """
+    if max_new_tokens < 1:
+        raise ConfigError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
     state = read_prompts(model, prompts)
     answers: list[list[int]] = [[] for _ in prompts]
     rows = list(range(len(prompts)))  # whose answer each row of the batch continues; -1: ended
@@ -154,7 +158,7 @@ def generate_ids(
         ids = sampling(_sayable(model, state.logits))
         said = ids.tolist()
         for index, token in enumerate(said):
-            if token == end_id:
+            if token == model.processor.end_id:
                 rows[index] = -1
             elif rows[index] >= 0:
                 answers[rows[index]].append(token)

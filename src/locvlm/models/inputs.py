@@ -1,6 +1,7 @@
-"""Images as people have them at hand, as samples that the processor reads."""
+"""Images and conversations as people have them at hand, as the processor reads them."""
 
 import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -10,9 +11,10 @@ from torch import Tensor
 
 from locvlm.errors import DataError
 from locvlm.images import image_size
-from locvlm.types import Sample
+from locvlm.types import Message, Sample
 
 ImageInput: TypeAlias = str | Path | bytes | Image.Image | np.ndarray | Tensor
+MessagesInput: TypeAlias = str | Sequence[Message | Mapping[str, str]]
 
 
 def to_sample(image: ImageInput) -> Sample:
@@ -42,6 +44,41 @@ def to_sample(image: ImageInput) -> Sample:
             fix="give a path, a PIL image, an array, a tensor, or an encoded file's bytes",
         )
     return Sample("image", source, image=image, size=image_size(image, source))
+
+
+def to_messages(messages: MessagesInput) -> list[Message]:
+    """A question, or a conversation that ends with one, as the processor reads it.
+
+    Args:
+        messages: text, `Message`s, or transformers' `{"role": ..., "content": text}`.
+
+    Raises:
+        DataError: something else, or nothing that can be answered.
+    """
+    if isinstance(messages, str):
+        messages = [Message("user", (messages,))]
+    found = [_message(message, n) for n, message in enumerate(messages)]
+    if not found or found[-1].role != "user":
+        raise DataError("the conversation does not end with a question", where="messages")
+    if not any(not isinstance(part, str) or part.strip() for part in found[-1].parts):
+        raise DataError(
+            "the question is empty", where="messages", fix='ask something, such as "What is this?"'
+        )
+    return found
+
+
+def _message(message: Message | Mapping[str, str], n: int) -> Message:
+    if isinstance(message, Message):
+        return message
+    match message:
+        case {"role": "user" | "assistant" as role, "content": str(text)}:
+            return Message(role, (text,))
+    raise DataError(
+        f"this is no turn of a conversation: {message!r:.200}",
+        where=f"messages[{n}]",
+        fix='give {"role": "user" or "assistant", "content": text}; the image is an argument '
+        "of its own",
+    )
 
 
 def _read(path: Path) -> bytes:

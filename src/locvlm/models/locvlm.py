@@ -8,17 +8,18 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from locvlm.errors import ConfigError, DataError
+from locvlm.geometry import to_location
 from locvlm.models.adapter import Adapter
 from locvlm.models.encoder import TimmEncoder
 from locvlm.models.generation import Sampling, answer_ids, asking, generate_ids, score_ids
-from locvlm.models.inputs import ImageInput, to_sample
+from locvlm.models.inputs import ImageInput, MessagesInput, to_messages, to_sample
 from locvlm.models.language import embeddings, init_numbers, logits_where
 from locvlm.models.loss import weighted_cross_entropy
 from locvlm.objectives import BOX_WORDS
 from locvlm.processor import IGNORE_INDEX, Processor, Prompt
 from locvlm.templates import fill
 from locvlm.tokenizers import number_tokens
-from locvlm.types import Box, Location, Message, Sample
+from locvlm.types import Box, Message, Sample
 
 # The first of the paper's prompts for each task (conf/prompts/paper.yaml).
 LOCATE = "Where is the object described {category} located in image in terms of {repr}?"
@@ -186,9 +187,7 @@ class LocVLM(nn.Module):
                 f"{n_places} image tokens for {n_images} images of {self.encoder.n_patches} "
                 "patches each",
                 where="input_ids, pixel_values",
-                fix="make prompts by Processor.prompt, which gives each image its place"
-                if n_images
-                else "give the images that the text has places for",
+                fix="make prompts by Processor.prompt, and give all their images",
             )
         if pixel_values is None or n_images == 0:
             return words
@@ -224,13 +223,7 @@ class LocVLM(nn.Module):
             return []
         sampling = Sampling(temperature, top_p, generator)
         with asking(self):
-            answers = generate_ids(
-                self,
-                prompts,
-                end_id=self.processor.end_id,
-                max_new_tokens=max_new_tokens,
-                sampling=sampling,
-            )
+            answers = generate_ids(self, prompts, max_new_tokens=max_new_tokens, sampling=sampling)
         return [self.processor.generated_text(ids) for ids in answers]
 
     def score(
@@ -255,35 +248,47 @@ class LocVLM(nn.Module):
             image: a path, a PIL image, an array, a tensor, or an encoded file's bytes.
             name: a category or a description, such as "red circle".
             prompt: template of the question, with {category} and perhaps {repr}.
+
+        Raises:
+            DataError: the image cannot be read, or the name is empty.
         """
+        if not name.strip():
+            raise DataError("there is no name to look for", where="name")
         sample = to_sample(image)
-        question = Message("user", fill(prompt, category=name, repr=BOX_WORDS))
         assert sample.size is not None
+        question = Message("user", fill(prompt, category=name, repr=BOX_WORDS))
         return self.processor.decode(self._answer(sample, [question]), sample.size).boxes
 
-    def describe(self, image: ImageInput, location: Location, *, prompt: str = DESCRIBE) -> str:
+    def describe(
+        self, image: ImageInput, location: Sequence[float], *, prompt: str = DESCRIBE
+    ) -> str:
         """What is at a place.
 
         Args:
             image: as in `locate`.
-            location: a `Box` or a `Point` in pixels of `image`.
+            location: a `Box` or a `Point` in pixels of `image`; plain numbers do as well.
             prompt: template of the question, with {location}.
-        """
-        question = Message("user", fill(prompt, location=location))
-        return self._answer(to_sample(image), [question])
 
-    def chat(self, image: ImageInput, messages: str | Sequence[Message]) -> str:
+        Raises:
+            DataError: the image cannot be read, or the location is none of it.
+        """
+        sample = to_sample(image)
+        assert sample.size is not None
+        question = Message("user", fill(prompt, location=to_location(location, sample.size)))
+        return self._answer(sample, [question])
+
+    def chat(self, image: ImageInput, messages: MessagesInput) -> str:
         """The next answer in a conversation about an image.
 
         Args:
             image: as in `locate`.
-            messages: a question, or the conversation so far, which ends with a question.
+            messages: a question, or the conversation so far, which ends with a question: `Message`s
+                or `{"role": "user", "content": "What is this?"}`.
+
+        Raises:
+            DataError: the image cannot be read, or there is no question.
         """
-        if isinstance(messages, str):
-            messages = [Message("user", (messages,))]
-        if not messages or messages[-1].role != "user":
-            raise DataError("the conversation does not end with a question", where="messages")
-        return self._answer(to_sample(image), messages)
+        return self._answer(to_sample(image), to_messages(messages))
 
     def _answer(self, sample: Sample, messages: Sequence[Message]) -> str:
         return self.generate([self.processor.prompt(sample, messages)])[0]
