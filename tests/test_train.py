@@ -143,6 +143,11 @@ def test_mistakes_in_the_config_get_one_message(run, overrides, message):
         run(*overrides)
 
 
+def test_a_checkpoint_that_is_not_there_is_refused(run, tmp_path):
+    with pytest.raises(CheckpointError, match="no such folder"):
+        run(f"checkpoint={tmp_path / 'nowhere'}")
+
+
 def test_a_checkpoint_of_another_model_is_refused(run, tmp_path):
     run("run=[encoder]")
     with pytest.raises(CheckpointError, match="weights are of another model"):

@@ -117,7 +117,7 @@ def _refusal(data: bytes, source: str, max_pixels: int) -> Iterator[None]:
         raise DataError(
             f"image cannot be decoded, {len(data):,} bytes: {error}",
             where=source,
-            fix="replace the file, or let bad samples be skipped",
+            fix="replace the file",
         ) from None
 
 

@@ -110,6 +110,12 @@ def locked(path: str | Path) -> Iterator[None]:
         os.close(descriptor)  # frees the lock, as the end of the process does
 
 
+def cannot_read(path: str | Path, error: OSError) -> DataError:
+    """What to raise where a file is missing or closed to us."""
+    what, fix = f"cannot read this file: {error.strerror or error}", "give the path of a file"
+    return DataError(what, where=str(path), fix=fix)
+
+
 def read_json(path: str | Path) -> Any:
     """The value in a JSON file.
 
@@ -147,7 +153,7 @@ def read_jsonl(
                 else:
                     yield number, value
     except OSError as error:
-        raise _cannot_read(path, error) from error
+        raise cannot_read(path, error) from error
 
 
 def append_jsonl(path: str | Path, *records: Any) -> None:
@@ -200,7 +206,7 @@ def sha256(content: str | Path | bytes) -> str:
         with Path(content).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise _cannot_read(Path(content), error) from error
+        raise cannot_read(content, error) from error
 
 
 def safe_member(name: str) -> bool:
@@ -228,7 +234,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise _cannot_read(path, error) from error
+        raise cannot_read(path, error) from error
 
 
 def _parsed(data: bytes, source: str, first_line: int) -> Any:
@@ -288,10 +294,6 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _cannot_read(path: Path, error: OSError) -> DataError:
-    return DataError(f"cannot read this file: {error.strerror or error}", where=str(path))
 
 
 def _cannot_write(path: Path, error: OSError) -> LocVLMError:

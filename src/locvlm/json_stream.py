@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from locvlm.errors import DataError
+from locvlm.io import cannot_read
 
 _DECODER = json.JSONDecoder()
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -39,9 +40,7 @@ def iter_json(path: str | Path, prefix: str) -> Iterator[Any]:
             yield from _items(window, prefix.split("."))
             window.finish()
     except OSError as error:
-        raise DataError(
-            f"cannot read this file: {error.strerror or error}", where=str(path)
-        ) from error
+        raise cannot_read(path, error) from error
 
 
 def _items(window: "_Window", prefix: Sequence[str]) -> Iterator[Any]:

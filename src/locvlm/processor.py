@@ -213,13 +213,16 @@ class Processor:
         """
         folder = Path(folder)
         try:
+            missing = [name for name in (FILE, "tokenizer.json") if not (folder / name).is_file()]
+            if missing:
+                raise DataError(f"{missing[0]} is missing")
             config = read_json(folder / FILE)
             parts = {name: build(config.pop(name)) for name in ("coordinates", "geometry", "chat")}
             tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             return cls(tokenizer, **parts, **config)
         except (DataError, LookupError, OSError, TypeError, ValueError) as error:
             raise CheckpointError(
-                f"no {FILE} and tokenizer that can be read here: {error}",
+                f"no {FILE} and tokenizer that can be read here: {str(error).splitlines()[0]}",
                 where=str(folder),
                 fix="give the folder of a saved model, such as runs/<name>/model, or copy it again",
             ) from error

@@ -122,7 +122,7 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
     # Imported here: torch and lightning take seconds, and `--help` must not wait for them.
     from lightning import seed_everything
 
-    from locvlm.models.checkpoint import load_weights
+    from locvlm.models.checkpoint import load_weights, read_config
     from locvlm.processor import Processor
     from locvlm.training.stages import check_unused, run_stages
 
@@ -135,6 +135,7 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
     own: dict[str, Any] = {}
     if cfg.checkpoint is not None:
         # Its weights know its own token ids, whatever words the prompts of this run have.
+        read_config(cfg.checkpoint)
         own["tokenizer"] = Processor.load(cfg.checkpoint).tokenizer
     processor = _make(cfg.processor, **own)
     model = _make(cfg.model, processor=processor)

@@ -127,6 +127,15 @@ def test_memory_does_not_grow_with_the_number_of_samples(n_threads):
     found.close()
 
 
+def test_the_summary_counts_what_was_set_aside_and_left_out():
+    found = Quarantine()
+    assert found.summary == ""
+    for key in "ab":
+        found.add(key, DataError(f"image file is missing: {key}"))
+    found.left_out["image without a question"] = 3
+    assert found.summary == "2 x image file is missing; 3 x image without a question"
+
+
 def test_a_reader_that_stops_with_an_error_stops_the_work():
     def broken():
         yield annotated(0)

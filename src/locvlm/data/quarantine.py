@@ -50,6 +50,12 @@ class Quarantine:
         kinds = Counter(record["reason"].split(":")[0].split(",")[0] for record in self.records)
         return dict(sorted(kinds.items()))
 
+    @property
+    def summary(self) -> str:
+        """What was set aside and left out, in one line; empty where nothing was."""
+        counts = [*self.reasons.items(), *self.left_out.items()]
+        return "; ".join(f"{count} x {reason}" for reason, count in counts)
+
     def write(self, path: Path) -> None:
         """One JSON object a line: key, reason, where, fix."""
         lines = (json.dumps(record) for record in self.records)

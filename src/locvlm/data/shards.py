@@ -77,9 +77,11 @@ def write_shards(
             for number, group in enumerate(_groups(samples, per_shard))
         ]
         if not shards:
+            last = quarantine.records[-1] if quarantine.records else {"where": "", "fix": ""}
             raise DataError(
-                f"no usable sample; {len(quarantine)} records were set aside: {quarantine.reasons}",
-                where=str(folder),
+                f"no usable sample: {quarantine.summary or 'there are none'}",
+                where=last["where"] or str(folder),
+                fix=last["fix"] or "look at the files and settings of the source",
             )
         quarantine.write(temporary / QUARANTINE)
         manifest = {

@@ -196,6 +196,11 @@ def test_a_file_that_is_cut_short_gives_no_sample_at_all(tmp_path, read):
         next(CocoReader(str(file), str(tmp_path)).read(Quarantine()))
 
 
+def test_a_file_that_is_not_there_is_not_called_damaged(tmp_path):
+    with pytest.raises(DataError, match="^cannot read this file: No such file"):
+        next(CocoReader(str(tmp_path / "no.json"), str(tmp_path)).read(Quarantine()))
+
+
 def test_refuses_a_file_that_is_no_coco_json(tmp_path):
     file = tmp_path / "x.json"
     file.write_text(json.dumps([1, 2]))

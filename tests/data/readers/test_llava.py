@@ -78,6 +78,11 @@ def test_a_bad_record_is_set_aside_and_the_others_stay(read, bad, reason):
     assert [kind for kind in quarantine.reasons if reason in kind]
 
 
+def test_a_file_that_is_not_there_is_not_called_damaged(tmp_path):
+    with pytest.raises(DataError, match="^cannot read this file: No such file"):
+        next(LlavaReader(str(tmp_path / "no.json"), str(tmp_path)).read(Quarantine()))
+
+
 def test_refuses_a_file_that_is_no_list(tmp_path):
     file = tmp_path / "x.json"
     file.write_text("{}")

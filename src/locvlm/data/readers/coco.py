@@ -63,7 +63,8 @@ class CocoReader:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_given(self.instances, "a file of annotations", "instances", "add instances=FILE")
+        fix = "add instances=FILE, or benchmark.source.instances=FILE to evaluate"
+        check_given(self.instances, "a file of annotations", "instances", fix)
         if self.negatives not in ("random", "popular", "adversarial"):
             raise ConfigError(
                 f"no negatives called {self.negatives!r}",

@@ -96,6 +96,8 @@ class CocoFile:
         try:
             yield from iter_json(self.path, f"{name}.item")
         except DataError as error:
+            if isinstance(error.__cause__, OSError):  # no such file
+                raise
             raise DataError(
                 f"not a COCO {self.kind} file, or a damaged one: {error.what}",
                 where=error.where,

@@ -18,10 +18,14 @@ def check_folder(images: str | None) -> Path:
     """
     if images is None:
         raise ConfigError(
-            "a folder of images is needed", where="source.images", fix="add images=FOLDER"
+            "a folder of images is needed",
+            where="source.images",
+            fix="add images=FOLDER, or benchmark.source.images=FOLDER to evaluate",
         )
     if not Path(images).is_dir():
-        raise DataError("no such image folder", where=images)
+        raise DataError(
+            "no such image folder", where=images, fix="give the folder that the images are in"
+        )
     return Path(images)
 
 
@@ -41,7 +45,11 @@ def read_image(folder: Path, name: Any) -> tuple[bytes, Size]:
     try:
         data = (folder / name).read_bytes()
     except FileNotFoundError:
-        raise DataError("image file is missing", where=where) from None
+        raise DataError(
+            "image file is missing",
+            where=where,
+            fix="put it there, or give the folder that it is in as images=FOLDER",
+        ) from None
     except (OSError, ValueError) as error:
         raise DataError(f"image file cannot be read: {error}", where=where) from None
     return data, image_size(data, where)

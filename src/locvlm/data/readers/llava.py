@@ -125,6 +125,8 @@ def _records(file: str, quarantine: Quarantine) -> Iterator[Any]:
     try:
         yield from iter_json(file, "item")
     except DataError as error:
+        if isinstance(error.__cause__, OSError):  # no such file
+            raise
         raise DataError(
             f"not a LLaVA file, or a damaged one: {error.what}",
             where=error.where,

@@ -63,7 +63,7 @@ class Suite:
         self.parts = list(parts.values())
         self.samples = [s for s in source.read(quarantine) if _is_readable(s, quarantine)]
         self.left_out = quarantine.reasons
-        reasons = "; ".join(f"{count} x {reason}" for reason, count in self.left_out.items())
+        reasons = quarantine.summary
         if not self.samples:
             raise DataError(
                 f"no image can be used: {reasons or 'there are none'}",
