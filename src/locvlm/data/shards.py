@@ -77,12 +77,7 @@ def write_shards(
             for number, group in enumerate(_groups(samples, per_shard))
         ]
         if not shards:
-            last = quarantine.records[-1] if quarantine.records else {"where": "", "fix": ""}
-            raise DataError(
-                f"no usable sample: {quarantine.summary or 'there are none'}",
-                where=last["where"] or str(folder),
-                fix=last["fix"] or "look at the files and settings of the source",
-            )
+            raise _no_sample(quarantine, str(folder))
         quarantine.write(temporary / QUARANTINE)
         manifest = {
             "format": FORMAT,
@@ -183,6 +178,15 @@ class Shards:
                 f"shard cannot be read: {error.strerror or error}", where=where, fix=_AGAIN
             ) from None
         return members[0], members[1] or None
+
+
+def _no_sample(quarantine: Quarantine, folder: str) -> DataError:
+    last = quarantine.records[-1] if quarantine.records else {"where": "", "fix": ""}
+    return DataError(
+        f"no usable sample: {quarantine.summary or 'there are none'}",
+        where=last["where"] or folder,
+        fix=last["fix"] or "look at the files and settings of the source",
+    )
 
 
 def _groups(samples: Iterable[Sample], size: int) -> Iterator[Iterator[Sample]]:
