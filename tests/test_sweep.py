@@ -8,9 +8,10 @@ from omegaconf import OmegaConf
 from locvlm.sweep import SweepTable, collect
 
 
-def job_config(folder, overrides, mode=RunMode.MULTIRUN):
+def job_config(folder, overrides, mode=RunMode.MULTIRUN, number=0):
     hydra = {
         "mode": mode,
+        "job": {"num": number},
         "runtime": {"output_dir": str(folder)},
         "overrides": {"task": overrides},
         "sweep": {"dir": str(folder.parent)},
@@ -18,10 +19,12 @@ def job_config(folder, overrides, mode=RunMode.MULTIRUN):
     return OmegaConf.create({"hydra": hydra})
 
 
-def make_run(folder, overrides, losses="", metrics=None):
+def make_run(folder, overrides, losses="", metrics=None, number=0):
     """What a finished run leaves behind, as far as the table reads it."""
     (folder / "instruct").mkdir(parents=True)
-    SweepTable().on_job_start(job_config(folder, overrides), task_function=lambda _: None)
+    SweepTable().on_job_start(
+        job_config(folder, overrides, number=number), task_function=lambda _: None
+    )
     (folder / "model").mkdir()
     (folder / "finished.json").write_text('["encoder", "instruct"]')
     (folder / "instruct" / "metrics.csv").write_text(losses)
@@ -63,6 +66,12 @@ def test_a_run_that_was_interrupted_is_left_out(sweep):
     assert [run.folder for run in collect(sweep)] == ["a"]
 
 
+def test_runs_stand_in_the_order_of_the_command_line(tmp_path):
+    for number, scheme in enumerate(["nfp", "ivb", "diga"]):
+        make_run(tmp_path / scheme, [f"coordinates={scheme}"], number=number)
+    assert [run.folder for run in collect(tmp_path)] == ["nfp", "ivb", "diga"]
+
+
 def test_a_run_without_a_log_has_no_losses(sweep):
     (sweep / "b" / "instruct" / "metrics.csv").unlink()
     assert collect(sweep)[1].losses == {}
@@ -71,7 +80,7 @@ def test_a_run_without_a_log_has_no_losses(sweep):
 def test_values_with_signs_of_their_own_are_kept_whole(tmp_path):
     folder = tmp_path / "sweep" / "a"
     make_run(folder, ["scenes.splits={train: 5, val: 2}", "run=[instruct]", "~evaluate"])
-    overrides = json.loads((folder / "overrides.json").read_text())
+    overrides = json.loads((folder / "overrides.json").read_text())["overrides"]
     assert overrides["run"] == "[instruct]"
     assert overrides["scenes.splits"] == "{train:5,val:2}"
 

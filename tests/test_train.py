@@ -99,6 +99,15 @@ def test_a_stage_can_be_run_alone_from_a_saved_model(run, tmp_path):
     assert kept.equal(first.encoder.vit.pos_embed)
 
 
+def test_who_goes_on_in_other_coordinates_is_told(run, tmp_path, caplog):
+    run("run=[encoder]")
+    trained = tmp_path / "run" / "model"
+    run("run=[encoder]", f"checkpoint={trained}", folder=tmp_path / "same")
+    assert "trained with another" not in caplog.text
+    run("run=[encoder]", f"checkpoint={trained}", "coordinates=nfp", folder=tmp_path / "other")
+    assert "trained with another coordinates: {'_target_': 'locvlm.coordinates.IVB'" in caplog.text
+
+
 def test_a_saved_model_brings_its_words_to_a_run_with_other_prompts(run, tmp_path):
     run("run=[encoder]", "prompts.localize=[Seek the thing]")
     trained = tmp_path / "run" / "model"

@@ -35,7 +35,8 @@ class SweepTable(Callback):
             folder = Path(config.hydra.runtime.output_dir)
             parsed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
             own = {item.get_key_element(): item.get_value_element_as_str() for item in parsed}
-            write_json(folder / OVERRIDES, own)
+            about = {"number": config.hydra.job.num, "overrides": own}
+            write_json(folder / OVERRIDES, about)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Collects all runs of the sweep."""
@@ -54,21 +55,22 @@ class SweepTable(Callback):
 
 
 def collect(folder: Path) -> list[Any]:
-    """What is known of each run below a sweep's folder, in the order of their overrides.
+    """What is known of each run below a sweep's folder, in the order of the command line.
 
     Runs without a saved model, which were interrupted, are left out.
     """
     from locvlm.report.sweep import Run
 
+    jobs = [(read_json(path), path.parent) for path in sorted(folder.glob(f"*/{OVERRIDES}"))]
     return [
         Run(
-            folder=path.parent.name,
-            overrides=read_json(path),
-            losses=_losses(path.parent),
-            metrics=[metric for results in _results(path.parent) for metric in results["metrics"]],
+            folder=run.name,
+            overrides=about["overrides"],
+            losses=_losses(run),
+            metrics=[metric for results in _results(run) for metric in results["metrics"]],
         )
-        for path in sorted(folder.glob(f"*/{OVERRIDES}"))
-        if (path.parent / "model").is_dir()
+        for about, run in sorted(jobs, key=lambda job: job[0]["number"])
+        if (run / "model").is_dir()
     ]
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from locvlm.processor import Processor
     from locvlm.training import Stage
 
+logger = logging.getLogger(__name__)
 # Said by Lightning of what is meant here.
 QUIET = (
     ".*does not have many workers",
@@ -136,11 +137,13 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
     if cfg.checkpoint is not None:
         # Its weights know its own token ids, whatever words the prompts of this run have.
         read_config(cfg.checkpoint)
-        own["tokenizer"] = Processor.load(cfg.checkpoint).tokenizer
+        before = Processor.load(cfg.checkpoint)
+        own["tokenizer"] = before.tokenizer
     processor = _make(cfg.processor, **own)
     model = _make(cfg.model, processor=processor)
     if cfg.checkpoint is not None:
         load_weights(model, cfg.checkpoint)
+        _warn_of_changes(before.config(), processor.config())
     stages = [_stage(cfg, name, processor) for name in cfg.run]
     return run_stages(model, stages, folder, resume=resume).get("val/loss")
 
@@ -168,6 +171,18 @@ def evaluation_config(cfg: DictConfig, folder: Path) -> DictConfig:
             fix="give evaluate=scenes, or run python -m locvlm.evaluate afterwards",
         ) from error
     return evaluation
+
+
+def _warn_of_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Says in which formats a model that is trained on will read and write from now on."""
+    for name in ("coordinates", "geometry", "chat"):
+        if before[name] != now[name]:
+            logger.warning(
+                "the checkpoint was trained with another %s: %s, now %s",
+                name,
+                before[name],
+                now[name],
+            )
 
 
 def _stage(cfg: DictConfig, name: str, processor: "Processor") -> "Stage":

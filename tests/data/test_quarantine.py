@@ -1,11 +1,17 @@
+import io
 import json
 import logging
+import threading
 from dataclasses import replace
+from random import Random
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from locvlm.data.quarantine import BadSamples, Quarantine, readable
 from locvlm.errors import DataError
+from locvlm.images import decode_image
 from locvlm.types import Message, Sample
 from tests.data.conftest import annotated, picture, talked
 
@@ -107,7 +113,7 @@ def test_an_image_of_another_size_than_stated_is_set_aside():
     quarantine = Quarantine()
     assert list(readable([replace(annotated(0), size=(40, 48))], quarantine)) == []
     [record] = quarantine.records
-    assert record["reason"] == "image size differs: 48 x 40 decoded, (40, 48) stated"
+    assert record["reason"] == "image size differs: 48 x 40 in the file, (40, 48) stated"
     assert record["where"] == "annotations.json, image 0"
 
 
@@ -123,8 +129,41 @@ def test_memory_does_not_grow_with_the_number_of_samples(n_threads):
     found = readable(many(), Quarantine(), n_threads)
     for _ in range(50):
         next(found)
-    assert 50 < len(met) <= 50 + 4 * n_threads + 1
+    assert 50 < len(met) <= 50 + 8 * n_threads + 1
+
+
+def test_no_thread_is_left_where_the_samples_are_no_longer_wanted():
+    before = set(threading.enumerate())
+    found = readable(map(annotated, range(100)), Quarantine(), n_threads=2)
+    next(found)
+    assert set(threading.enumerate()) > before
     found.close()
+    assert set(threading.enumerate()) == before
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
+def test_a_damaged_photo_is_refused_just_where_decoding_all_of_it_would_be(options):
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(buffer, "JPEG", **options)
+    rng, samples = Random(0), []
+    for n in range(300):
+        data = bytearray(buffer.getvalue())
+        at = rng.randrange(len(data))
+        data[at : at + n % 3] = rng.randbytes(1)  # a byte more, another one, or one less
+        data = data if n % 4 else data[:at]
+        samples.append(replace(annotated(n), image=bytes(data)))
+    quarantine = Quarantine()
+    found = list(readable(samples, quarantine))
+    assert [sample.key for sample in found] == [one.key for one in samples if _decodes(one)]
+    assert 50 < len(found) < 250
+
+
+def _decodes(sample):
+    try:
+        return decode_image(sample.image, "photo").shape == (3, 40, 48)
+    except DataError:
+        return False
 
 
 def test_the_summary_counts_what_was_set_aside_and_left_out():

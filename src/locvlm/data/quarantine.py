@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from locvlm.errors import DataError, LocVLMError
-from locvlm.images import decode_image
+from locvlm.images import decode_image, image_size
 from locvlm.io import write_text
 from locvlm.types import Sample
 
 logger = logging.getLogger(__name__)
+_AHEAD = 8  # samples per thread: enough to decode while a shard is finished, few in memory
 
 
 @dataclass(slots=True)
@@ -104,8 +105,8 @@ def readable(
     Args:
         samples: read a little ahead.
         quarantine: where the others go.
-        n_threads: decode at once; None takes one for each core. Pillow decodes outside Python's
-            lock, so threads keep all cores busy.
+        n_threads: decode at once; None takes one for each core. Images are decoded outside
+            Python's lock, so threads keep the cores busy that the reader leaves.
     """
     n_threads = n_threads or os.cpu_count() or 1
     waiting: deque[tuple[Sample, Future[LocVLMError | None]]] = deque()
@@ -121,7 +122,7 @@ def readable(
     with warnings.catch_warnings(), ThreadPoolExecutor(n_threads) as pool:
         for sample in samples:
             waiting.append((sample, pool.submit(_image_error, sample)))
-            if len(waiting) > 4 * n_threads:
+            if len(waiting) > _AHEAD * n_threads:
                 yield from finished()
         while waiting:
             yield from finished()
@@ -131,12 +132,14 @@ def _image_error(sample: Sample) -> LocVLMError | None:
     if sample.image is None:
         return None
     try:
-        height, width = decode_image(sample.image, sample.source).shape[1:]
+        width, height = image_size(sample.image, sample.source)
+        # All bytes of a JPEG are read and checked, but only an eighth of each side is computed.
+        decode_image(sample.image, sample.source, smallest=1)
     except DataError as error:
         return error
     if (width, height) != sample.size:
         return DataError(
-            f"image size differs: {width} x {height} decoded, {sample.size} stated",
+            f"image size differs: {width} x {height} in the file, {sample.size} stated",
             where=sample.source,
         )
     return None
