@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from locvlm import json_stream
 from locvlm.errors import DataError
-from locvlm.json_stream import iter_json
+from locvlm.json_stream import iter_json, iter_tables
 from tests.test_io import JSON
 
 COCO = {
@@ -109,6 +109,37 @@ def test_a_list_that_is_not_there_is_named(path, content, message):
     path.write_text(content)
     with pytest.raises(DataError, match=message):
         list(iter_json(path, "images.item"))
+
+
+def test_what_stands_behind_the_list_can_be_left_unread(path):
+    path.write_text('{"a": 1, "images": [1, 2], "b": [x')
+    assert list(iter_json(path, "images.item", whole=False)) == [1, 2]
+    with pytest.raises(DataError, match="malformed JSON"):
+        list(iter_json(path, "c.item", whole=False))
+
+
+def test_one_pass_gives_the_items_of_several_lists_in_the_order_of_the_file(path):
+    path.write_text(json.dumps(COCO))
+    assert list(iter_tables(path, ["images", "annotations", "licenses"])) == [
+        *(("annotations", item) for item in COCO["annotations"]),
+        *(("images", item) for item in COCO["images"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"images": [1]}', "no 'annotations' in the object that ends here"),
+        ('{"images": [1], "annotations": {}}', "a list is needed here, found an object"),
+        ('{"images": [1], "annotations": []', "the file ends early"),
+        ('{"images": [1], "annotations": []} 2', "Extra data"),
+        ('{"images": [1], "annotations": [], "b": [}', "malformed JSON"),
+    ],
+)
+def test_several_lists_are_checked_as_one_is(path, content, message):
+    path.write_text(content)
+    with pytest.raises(DataError, match=message):
+        list(iter_tables(path, ["images", "annotations"]))
 
 
 def test_a_mistake_is_placed_in_the_file_not_in_the_window(path, monkeypatch):

@@ -171,6 +171,15 @@ def test_shards_hold_as_many_samples_as_they_are_told(coco, tmp_path):
     assert [shard["samples"] for shard in manifest["shards"]] == [2, 1]
 
 
+def test_the_number_of_cores_changes_no_byte(coco, raw, tmp_path, monkeypatch):
+    for name in ("1", "2", "5"):
+        monkeypatch.setattr(os, "cpu_count", lambda name=name: int(name))
+        prepare(coco, tmp_path / name, per_shard=2)
+    first, *others = ({f.name: f.read_bytes() for f in (tmp_path / n).iterdir()} for n in "125")
+    assert len(first) == 6
+    assert others == [first, first]
+
+
 def test_shards_are_not_replaced_unasked(coco, llava, tmp_path):
     prepare(coco, tmp_path / "out")
     with pytest.raises(ConfigError, match="holds shards already") as error:

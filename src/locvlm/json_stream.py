@@ -6,7 +6,8 @@ Python's own decoder works on a window of the file, so values and refusals are t
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -22,45 +23,79 @@ _LONGEST_TOKEN = len(r"\ud83d\ude00")
 _KINDS = {"[": "a list", "{": "an object", '"': "text"}
 
 
-def iter_json(path: str | Path, prefix: str) -> Iterator[Any]:
+def iter_json(path: str | Path, prefix: str, *, whole: bool = True) -> Iterator[Any]:
     """The items of a list in a JSON file, one by one.
 
     Args:
-        path: of the file; it is read to its end, so that one that is cut short is noticed.
+        path: of the file.
         prefix: where the list is: `item` for a file that is a list, `images.item` for the list
             below the key `images`, and so on: `item` stands for each item of a list, any other
             word for the value of that key. Values elsewhere are passed over.
+        whole: read the file to its end, so that one that is cut short is noticed; False stops
+            behind the list, for a file that was read to its end before.
 
     Raises:
         DataError: the file is missing or malformed, or has no such list; names line and column.
     """
+    with _opened(path) as window:
+        yield from _items(window, prefix.split("."), whole)
+        if whole:
+            window.finish()
+
+
+def iter_tables(path: str | Path, names: Collection[str]) -> Iterator[tuple[str, Any]]:
+    """(name, item) of the items of several lists of one object, in the order of the file.
+
+    Args:
+        path: of the file; it is read to its end, once for all lists.
+        names: keys of the lists.
+
+    Raises:
+        DataError: as in `iter_json`.
+    """
+    missing = dict.fromkeys(names)
+    with _opened(path) as window:
+        for key in window.members():
+            if key not in names:
+                window.skip()
+                continue
+            missing.pop(key, None)
+            for _ in window.inside("[", "]"):
+                yield key, window.value()
+        for name in missing:
+            raise window.missing(name)
+        window.finish()
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator["_Window"]:
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            window = _Window(file, str(path))
-            yield from _items(window, prefix.split("."))
-            window.finish()
+            yield _Window(file, str(path))
     except OSError as error:
         raise cannot_read(path, error) from error
 
 
-def _items(window: "_Window", prefix: Sequence[str]) -> Iterator[Any]:
+def _items(window: "_Window", prefix: Sequence[str], whole: bool) -> Iterator[Any]:
     if not prefix:
         yield window.value()
         return
     name, *rest = prefix
     if name == "item":
         for _ in window.inside("[", "]"):
-            yield from _items(window, rest)
+            yield from _items(window, rest, whole)
         return
     found = False
     for key in window.members():
         if key == name:
             found = True
-            yield from _items(window, rest)
+            yield from _items(window, rest, whole)
+            if not whole:
+                return
         else:
             window.skip()
     if not found:
-        raise window.error(f"no {name!r} in the object that ends here")
+        raise window.missing(name)
 
 
 class _Window:
@@ -130,6 +165,10 @@ class _Window:
         """Makes sure that nothing follows."""
         if self._next():
             raise self._malformed("Extra data")
+
+    def missing(self, key: str) -> DataError:
+        """An error where an object has ended that should have a `key`."""
+        return self.error(f"no {key!r} in the object that ends here")
 
     def error(self, what: str, at: int | None = None) -> DataError:
         """An error that names the place `at` in the window; None is where it stands."""

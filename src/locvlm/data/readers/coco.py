@@ -84,8 +84,8 @@ class CocoReader:
         """
         file = CocoFile(str(self.instances), "instances")
         folder = check_folder(self.images)
-        names = file.names()
-        with grouped(file.annotations(_FIELDS, quarantine)) as annotations:
+        names: dict[Any, str] = {}
+        with grouped(file.annotations(_FIELDS, quarantine, names)) as annotations:
             draw = self._negatives(annotations, names)
             for image in file.images(self.limit, quarantine):
                 group = annotations[image["id"]]

@@ -1,19 +1,21 @@
 """The tables of COCO-format files, each read in a stream."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from locvlm.data.quarantine import Quarantine
 from locvlm.data.readers.fields import Id, shown
 from locvlm.data.readers.images import read_image
 from locvlm.errors import DataError
-from locvlm.json_stream import iter_json
+from locvlm.json_stream import iter_json, iter_tables
 from locvlm.types import Size
 
 Record: TypeAlias = dict[str, Any]
+Item = TypeVar("Item")
 _TABLES = {"instances": "images, annotations, categories", "captions": "images, annotations"}
 
 
@@ -29,38 +31,33 @@ class CocoFile:
     path: str
     kind: Literal["instances", "captions"]
 
-    def names(self) -> dict[Any, str]:
-        """The name of each category id.
-
-        Raises:
-            DataError: a category lacks its id or name, or there is no such table.
-        """
-        names: dict[Any, str] = {}
-        for n, category in enumerate(self._table("categories")):
-            if not (
-                isinstance(category, dict) and is_id(category.get("id")) and category.get("name")
-            ):
-                where = f"{self.path}, categories[{n}]"
-                raise DataError("category without id and name", where=where)
-            names[category["id"]] = str(category["name"])
-        return names
-
     def annotations(
-        self, fields: Sequence[str], quarantine: Quarantine
+        self,
+        fields: Sequence[str],
+        quarantine: Quarantine,
+        names: dict[Any, str] | None = None,
     ) -> Iterator[tuple[Id, Record]]:
         """(image id, the wanted fields that it has) of each annotation.
 
         Args:
             fields: names of those fields.
             quarantine: of annotations that belong to no image.
+            names: is given the name of each category id, so that one pass over the file reads
+                both; None where the file has no categories.
 
         Raises:
-            DataError: there is no such table, or the file is malformed.
+            DataError: there is no such table, a category lacks its id or name, or the file is
+                malformed.
         """
-        for n, annotation in enumerate(self._table("annotations")):
-            if isinstance(annotation, dict) and is_id(annotation.get("image_id")):
-                wanted = {name: annotation[name] for name in fields if name in annotation}
-                yield annotation["image_id"], wanted
+        tables = ("annotations",) if names is None else ("annotations", "categories")
+        counts = Counter[str]()
+        for table, item in self._checked(iter_tables(self.path, tables)):
+            n = counts[table]
+            counts[table] += 1
+            if table == "categories" and names is not None:
+                names.update([_category(item, f"{self.path}, categories[{n}]")])
+            elif isinstance(item, dict) and is_id(item.get("image_id")):
+                yield item["image_id"], {name: item[name] for name in fields if name in item}
             else:
                 error = DataError(
                     "annotation without image_id", where=f"{self.path}, annotations[{n}]"
@@ -68,7 +65,7 @@ class CocoFile:
                 quarantine.add(f"annotation {n}", error)
 
     def images(self, limit: int | None, quarantine: Quarantine) -> Iterator[Record]:
-        """The images; each has an id of its own and a file_name.
+        """The images; each has an id of its own and a file_name. Comes after `annotations`.
 
         Args:
             limit: how many are looked at; None is all.
@@ -78,7 +75,9 @@ class CocoFile:
             DataError: there is no such table, or the file is malformed.
         """
         seen: set[Id] = set()
-        for n, image in enumerate(islice(self._table("images"), limit)):
+        # Nothing behind the images is read again: `annotations` has been there.
+        images = self._checked(iter_json(self.path, "images.item", whole=False))
+        for n, image in enumerate(islice(images, limit)):
             where = f"{self.path}, images[{n}]"
             if not (isinstance(image, dict) and is_id(image.get("id")) and "file_name" in image):
                 key = str(n)
@@ -92,9 +91,9 @@ class CocoFile:
                 seen.add(image["id"])
                 yield image
 
-    def _table(self, name: str) -> Iterator[Any]:
+    def _checked(self, items: Iterator[Item]) -> Iterator[Item]:
         try:
-            yield from iter_json(self.path, f"{name}.item")
+            yield from items
         except DataError as error:
             if isinstance(error.__cause__, OSError):  # no such file
                 raise
@@ -121,6 +120,12 @@ def read_coco_image(folder: Path, image: Record) -> tuple[bytes, Size]:
             fix="boxes would be misplaced: annotate this very file",
         )
     return data, size
+
+
+def _category(category: Any, where: str) -> tuple[Id, str]:
+    if not (isinstance(category, dict) and is_id(category.get("id")) and category.get("name")):
+        raise DataError("category without id and name", where=where)
+    return category["id"], str(category["name"])
 
 
 def is_id(value: Any) -> bool:
