@@ -110,7 +110,7 @@ def test_the_command_leaves_nothing_in_the_folder_where_it_is_called(model, tmp_
     [
         ([], "checkpoint"),
         (["checkpoint=nowhere"], "no such folder"),
-        (["checkpoint=nowhere", "benchmark=pop"], "benchmark/pop"),
+        (["checkpoint=nowhere", "benchmark=pop"], "no benchmark is called 'pop"),
         (["checkpoint=nowhere", "benchmrk=scenes"], "benchmrk"),
         (["checkpoint=nowhere", "benchmark=coco"], "instances"),
     ],

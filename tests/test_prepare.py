@@ -360,7 +360,7 @@ def test_the_command_prepares_conversations_too_and_says_nothing_of_what_is_not(
         (["instances=chat.json", "images=images", "output=out"], "not a COCO instances file"),
         (["instances=instances.json", "images=images", "output=."], "without manifest.json"),
         (["source=coco", "source.negativs=popular", "output=out"], "negativs"),
-        (["source=no_such", "output=out"], "source/no_such"),
+        (["source=no_such", "output=out"], "no source is called 'no_such"),
     ],
 )
 def test_mistakes_get_one_message_and_leave_nothing(raw, arguments, message):
