@@ -214,6 +214,12 @@ def test_an_empty_val_split_is_reported_there(audited, shards):
     assert error.value.where == "data.val"
 
 
+def test_validation_data_are_audited_where_there_are_no_training_data(audited, shards):
+    found, _ = audited(*shards(talked(1), split="val"), "split=val")
+    assert found.split == "val"
+    assert found.n_samples == 1
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

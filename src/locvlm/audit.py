@@ -64,7 +64,7 @@ def audit(cfg: DictConfig) -> "Audit":
     from locvlm.config import check_targets
     from locvlm.data import Draw
     from locvlm.data.leaks import read_benchmark
-    from locvlm.data.split_audit import audit_split, check_readable
+    from locvlm.data.split_audit import audit_split
     from locvlm.data.verdict import check_trainable
     from locvlm.scenes.config import check_scenes
 
@@ -79,7 +79,6 @@ def audit(cfg: DictConfig) -> "Audit":
     processor = instantiate(settings["processor"], _convert_="all")
     make = instantiate(settings["data"], _convert_="all", _partial_=True)
     module: LocVLMDataModule = make(processor=processor)
-    check_readable(module, cfg.split)
     benchmarks = [read_benchmark(path) for path in cfg.benchmarks]
     examples = module.examples(cfg.split)
     rows = examples.mixture.epoch(0)[: max(cfg.checked, cfg.n, cfg.shown)].tolist()

@@ -192,8 +192,8 @@ def test_another_chat_format_serves_one_stage_only(shards, processor):
 
 
 def test_no_training_source_is_a_mistake(processor):
-    with pytest.raises(ConfigError, match=r"no source of training data.*\n.*\n.*shards=FOLDER"):
-        LocVLMDataModule(processor, {"talks": Source(None)}, batch_size=1)
+    with pytest.raises(ConfigError, match=r"no source of train data.*\n.*\n.*shards=FOLDER"):
+        LocVLMDataModule(processor, {"talks": Source(None)}, batch_size=1).train_dataloader()
 
 
 RANK = """

@@ -40,7 +40,7 @@ class LocVLMDataModule(LightningDataModule):
         seed: of order, objectives and prompts.
 
     Raises:
-        ConfigError: there is no training source, or batches are empty.
+        ConfigError: batches are empty.
     """
 
     def __init__(
@@ -72,20 +72,12 @@ class LocVLMDataModule(LightningDataModule):
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
         self.pack = pack
         self.bad_samples = BadSamples(max_bad_samples)
-        if not any(source.is_drawn for source in self.sources["train"]):
-            raise ConfigError(
-                "no source of training data has anything to learn",
-                where="data.train",
-                fix="give one a folder of shards, such as data.train.localization.shards=FOLDER, "
-                "and a weight; annotated images need objectives other than none",
-            )
 
     def train_dataloader(self) -> Loader:
         return self._loader("train")
 
     def val_dataloader(self) -> Loader | list[Loader]:
-        has_any = any(source.is_drawn for source in self.sources["val"])
-        return self._loader("val") if has_any else []
+        return self._loader("val") if self._has_any("val") else []
 
     def teardown(self, stage: str) -> None:
         """Says how many samples were skipped."""
@@ -93,7 +85,19 @@ class LocVLMDataModule(LightningDataModule):
             logger.warning("skipped %d bad samples", len(self.bad_samples))
 
     def examples(self, split: str) -> Examples:
-        """The examples of `train` or `val` by draw."""
+        """The examples of `train` or `val` by draw.
+
+        Raises:
+            ConfigError: no source of this split takes part.
+            DataError: a folder holds no shards, or none that can be read.
+        """
+        if not self._has_any(split):
+            raise ConfigError(
+                f"no source of {split} data has anything to learn",
+                where=f"data.{split}",
+                fix=f"give one a folder of shards, as data.{split}.localization.shards=FOLDER, and "
+                "a weight; annotated images need objectives other than none",
+            )
         return Examples(
             self.sources[split],
             self.processor,
@@ -104,6 +108,9 @@ class LocVLMDataModule(LightningDataModule):
     def collate(self) -> Callable[[Sequence[Example]], Any]:
         """Examples to a batch."""
         return partial(pack if self.pack else collate, pad_id=self.processor.pad_id)
+
+    def _has_any(self, split: str) -> bool:
+        return any(source.is_drawn for source in self.sources[split])
 
     def _loader(self, split: str) -> Loader:
         examples = self.examples(split)

@@ -12,7 +12,6 @@ from locvlm.data.mixture import Draw
 from locvlm.data.module import LocVLMDataModule
 from locvlm.data.shards import Shards
 from locvlm.data.survey import Survey, doubles, readable_samples, survey
-from locvlm.errors import ConfigError, DataError
 
 
 class Doubles(NamedTuple):
@@ -110,32 +109,6 @@ class Audit:
         return self.sources[source].survey.keys[sample] != NO_DIGEST
 
 
-def check_readable(module: LocVLMDataModule, split: str) -> None:
-    """Refuses a split of which no sample would be drawn.
-
-    Raises:
-        ConfigError: it has no source that takes part.
-        DataError: no sample of a source can be read, or a folder holds no shards.
-    """
-    drawn = [source for source in module.sources[split] if source.is_drawn]
-    if not drawn:
-        raise ConfigError(
-            f"no source of this split has anything to learn: {split}",
-            where=f"data.{split}",
-            fix=f"give one a folder of shards, such as data.{split}.localization.shards=FOLDER, "
-            "and a weight; annotated images need objectives other than none",
-        )
-    for source in drawn:
-        shards = Shards(str(source.shards), source.cache)
-        if not len(shards.readable):
-            raise DataError(
-                f"no sample can be read: all {len(shards):,} are in shards that are missing or "
-                "cut short",
-                where=str(source.shards),
-                fix="copy the folder again, or prepare the data again",
-            )
-
-
 def audit_split(
     module: LocVLMDataModule,
     split: str,
@@ -148,17 +121,21 @@ def audit_split(
 
     Args:
         module: of the data.
-        split: train or val; `check_readable` passes it.
+        split: train or val.
         names: of the sources that take part.
         draws: what is encoded.
         benchmarks: whose images should not be there.
         on_sample: called before each sample is read, for progress bars.
+
+    Raises:
+        ConfigError: no source of the split takes part.
+        DataError: a folder holds no shards, or none that can be read.
     """
     examples = module.examples(split)
     counts = examples.mixture.counts()
     sources = [
-        _source_audit(name, str(source.shards), count / sum(counts), on_sample)
-        for name, source, count in zip(names, examples.sources, counts, strict=True)
+        _source_audit(name, shards, count / sum(counts), on_sample)
+        for name, shards, count in zip(names, examples.shards, counts, strict=True)
     ]
     coco_ids = np.concatenate([np.frombuffer(s.survey.coco_ids, np.int64) for s in sources])
     digests = np.concatenate([np.frombuffer(s.survey.digests, np.uint64) for s in sources])
@@ -168,16 +145,15 @@ def audit_split(
         sources,
         supervision(examples, draws),
         leaks,
-        [_named(sources, leak.positions) for leak in leaks],
+        [_named(sources, examples.shards, leak.positions) for leak in leaks],
         max_length=module.processor.max_length,
         max_bad_samples=module.bad_samples.limit,
     )
 
 
 def _source_audit(
-    name: str, folder: str, share: float, on_sample: Callable[[], object]
+    name: str, shards: Shards, share: float, on_sample: Callable[[], object]
 ) -> SourceAudit:
-    shards = Shards(folder)
     found = survey(readable_samples(shards, on_sample))
 
     def named(groups: list[list[int]]) -> Doubles:
@@ -186,7 +162,7 @@ def _source_audit(
 
     return SourceAudit(
         name,
-        folder,
+        str(shards.folder),
         share,
         found,
         shards.unreadable(),
@@ -195,14 +171,15 @@ def _source_audit(
     )
 
 
-def _named(sources: Sequence[SourceAudit], positions: Sequence[int]) -> list[Named]:
+def _named(
+    sources: Sequence[SourceAudit], opened: Sequence[Shards], positions: Sequence[int]
+) -> list[Named]:
     """The samples at positions that count through the sources."""
     named = []
     starts = np.cumsum([0, *(source.survey.n_samples for source in sources)])
-    folders = [Shards(source.folder) for source in sources]
     for position in positions:
         number = int(np.searchsorted(starts, position, side="right")) - 1
-        shards = folders[number]
+        shards = opened[number]
         sample = shards[int(shards.readable[position - starts[number]])]
         named.append(Named(sources[number].name, sample.key, sample.source))
     return named

@@ -76,13 +76,14 @@ class Examples(Dataset[Loaded]):
         seed: of order, objectives and prompts.
 
     Attributes:
+        shards: of the sources that are drawn.
         mixture: the order of the draws.
         unreadable: samples that are missing, in shards that are missing or cut short; they are
             not drawn.
 
     Raises:
         ConfigError: some of the sources have a weight and others none.
-        DataError: a folder holds no shards.
+        DataError: a folder holds no shards, or none that can be read.
     """
 
     def __init__(
@@ -96,10 +97,12 @@ class Examples(Dataset[Loaded]):
         self.sources = [source for source in sources if source.is_drawn]
         self.processor = processor
         self.seed = seed
-        self._shards = [Shards(str(source.shards), source.cache) for source in self.sources]
-        self.unreadable = [reason for shards in self._shards for reason in shards.unreadable()]
+        self.shards = [Shards(str(source.shards), source.cache) for source in self.sources]
+        for shards in self.shards:
+            _check_readable(shards)
+        self.unreadable = [reason for shards in self.shards for reason in shards.unreadable()]
         self.mixture = Mixture(
-            [shards.lengths for shards in self._shards], _weights(self.sources), epoch_length, seed
+            [shards.lengths for shards in self.shards], _weights(self.sources), epoch_length, seed
         )
 
     def __len__(self) -> int:
@@ -124,7 +127,7 @@ class Examples(Dataset[Loaded]):
         Raises:
             DataError: the sample is damaged.
         """
-        shards = self._shards[draw.source]
+        shards = self.shards[draw.source]
         sample = visible_part(shards[int(shards.readable[draw.sample])], self.processor.geometry)
         source = self.sources[draw.source]
         if source.objective is None:
@@ -145,6 +148,15 @@ class Examples(Dataset[Loaded]):
     def _example(self, draw: Draw) -> Example:
         sample, messages = self.sample(draw)
         return self.processor.encode(sample, messages)
+
+
+def _check_readable(shards: Shards) -> None:
+    if not len(shards.readable):
+        raise DataError(
+            f"no sample can be read: all {len(shards):,} are in shards that are missing or cut",
+            where=str(shards.folder),
+            fix="copy the folder again, or prepare the data again",
+        )
 
 
 def _weights(sources: Sequence[Source]) -> list[float] | None:
