@@ -87,6 +87,60 @@ def test_within_a_window_neighbours_are_torn_apart():
     assert (np.abs(np.diff(order)) == 1).mean() < 0.02
 
 
+N_MANY = 10_000
+
+
+@pytest.fixture(scope="module")
+def places():
+    """(40, N_MANY) the place of each sample of 100 shards of 100 in each of 40 epochs."""
+    mixture = Mixture([[100] * 100])
+    return np.stack([np.argsort(mixture.epoch(number)[:, 1]) for number in range(40)])
+
+
+def displacement(places, others):
+    """Mean distance between the places of each sample, as a share of that of random orders."""
+    return np.abs(places - others).mean() / (N_MANY / 3)
+
+
+def test_samples_stand_where_they_would_in_a_full_permutation(places):
+    stored = np.arange(N_MANY)
+    assert displacement(places, stored) == pytest.approx(1, abs=0.02)
+    assert displacement(places[1:], places[:-1]) == pytest.approx(1, abs=0.02)
+    correlations = [np.corrcoef(epoch, stored)[0, 1] for epoch in places]
+    assert abs(np.mean(correlations)) < 0.03
+    assert np.std(correlations) < 0.12  # 1 / sqrt(100 shards) = 0.10
+
+
+def test_over_epochs_no_shard_keeps_to_a_part_of_them(places):
+    shards = places.reshape(40, 100, 100).swapaxes(0, 1).reshape(100, 4_000)
+    # A random order's means over 40 epochs deviate by N_MANY / sqrt(12 * 40) = 456
+    assert shards.mean(axis=1).std() < 600
+    tenths = [np.bincount(shard * 10 // N_MANY).max() / 4_000 for shard in shards]
+    assert max(tenths) < 0.25
+
+
+def test_stored_neighbours_seldom_follow_each_other_and_stay_within_a_window(places):
+    orders = np.argsort(places, axis=1)
+    assert (np.abs(np.diff(orders, axis=1)) == 1).mean() < 0.002
+    gaps = np.abs(np.diff(places.reshape(40, 100, 100), axis=2))
+    assert gaps.max() < 1_600
+    assert gaps.mean() == pytest.approx(1_600 / 3, rel=0.05)
+    batches = orders[:, : N_MANY // 32 * 32].reshape(-1, 32) // 100
+    assert np.mean([len(set(batch)) for batch in batches.tolist()]) > 13  # shards
+
+
+def test_sources_are_mixed_by_weight_all_through_an_epoch():
+    mixture = Mixture([[100] * 100, [100] * 25], [3, 1])
+    for number in range(5):
+        sources = mixture.epoch(number)[:, 0]
+        shares = [(tenth == 1).mean() for tenth in np.split(sources, 10)]
+        assert shares == pytest.approx([0.25] * 10, abs=0.04)  # 3 standard deviations
+        changes = np.flatnonzero(np.diff(sources, prepend=-1, append=-1))
+        lengths, starts = np.diff(changes), sources[changes[:-1]]
+        assert lengths[starts == 0].max() < 50
+        assert lengths[starts == 1].max() < 12
+
+
 @pytest.mark.parametrize(
     ("shards", "options", "message"),
     [
