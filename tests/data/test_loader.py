@@ -1,8 +1,11 @@
+from collections import Counter
 from functools import partial
+from itertools import islice
 
 import pytest
 
 from locvlm.data import BatchSampler, Examples, Loader, Source, collate
+from locvlm.data.packing import pack
 from locvlm.data.quarantine import BadSamples
 from locvlm.errors import ConfigError, DataError
 from tests.data.conftest import annotated, talked
@@ -15,14 +18,14 @@ def loader(shards, processor, objective):
     """Makes loaders of batches of two of the same 11 samples."""
     folders = {}
 
-    def make(n_samples=N, *, num_workers=0, batch_size=2, seed=0, limit=0, **options):
+    def make(n_samples=N, *, num_workers=0, batch_size=2, seed=0, limit=0, join=collate, **options):
         if n_samples not in folders:
             folders[n_samples] = shards(map(annotated, range(n_samples)), f"of-{n_samples}")
         examples = Examples([Source(folders[n_samples], objective)], processor, seed=seed)
         return Loader(
             examples,
             BatchSampler(examples.mixture, batch_size, **options),
-            partial(collate, pad_id=processor.pad_id),
+            partial(join, pad_id=processor.pad_id),
             bad_samples=BadSamples(limit),
             num_workers=num_workers,
         )
@@ -138,20 +141,45 @@ def test_the_state_of_the_first_rank_serves_all(loader):
         assert seen(resumed) == whole[rank][1:]
 
 
+@pytest.mark.parametrize("world_size", [2, 3])
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_packed_ranks_share_epochs_of_any_length_and_go_on_exactly(loader, world_size, num_workers):
+    # 23 samples: epochs of 24 draws, whose last is the first of the next pass over the samples
+    options = {"batch_size": 5, "world_size": world_size, "num_workers": num_workers, "join": pack}
+    ranks = [partial(loader, 23, rank=rank, **options) for rank in range(world_size)]
+    whole = [epochs(make(), 0, 1) for make in ranks]
+    assert {len(batches) for batches in whole} == {2 * len(ranks[0]())}
+    times = Counter(image for batches in whole for _, images in batches for image in images)
+    assert sorted(times.values()) == [2] * 21 + [3] * 2
+    assert all(len(tokens) < len(images) for tokens, images in whole[0])  # they share rows
+    for n_done in range(len(ranks[0]()) + 1):
+        states = []
+        for make, batches in zip(ranks, whole, strict=True):
+            stopped = make()
+            assert seen(islice(stopped, n_done)) == batches[:n_done]
+            states.append(stopped.state_dict())
+        assert states == [states[0]] * world_size
+        for make, batches in zip(ranks, whole, strict=True):
+            resumed = make()
+            resumed.load_state_dict(states[0])
+            rest = seen(resumed)
+            assert rest + (seen(resumed) if n_done < len(resumed) else []) == batches[n_done:]
+
+
 @pytest.mark.parametrize(
-    ("changed", "name"),
+    ("changed", "message"),
     [
-        ({"batch_size": 3}, "batch_size"),
-        ({"world_size": 2}, "processes"),
-        ({"seed": 1}, "seed"),
-        ({"n_samples": 12}, "shards"),
+        ({"batch_size": 3}, "batch_size was 2 and is 3"),
+        ({"world_size": 2}, "processes was 1 and is 2"),
+        ({"seed": 1}, "seed was 0 and is 1"),
+        ({"n_samples": 12}, r"shards was \[11\] and is \[12\]"),
     ],
 )
-def test_a_changed_run_cannot_go_on_within_an_epoch_but_between_epochs(loader, changed, name):
+def test_a_changed_run_cannot_go_on_within_an_epoch_but_between_epochs(loader, changed, message):
     stopped = loader()
     batches = iter(stopped)
     next(batches)
-    with pytest.raises(ConfigError, match=f"another {name}(?s:.*)interrupted run"):
+    with pytest.raises(ConfigError, match=f"epoch: {message}(?s:.*)interrupted run"):
         loader(**changed).load_state_dict(stopped.state_dict())
     for _ in batches:
         pass

@@ -121,10 +121,14 @@ class Loader:
         epoch, batches = state["epoch"], state["batches"]
         if batches >= len(self):
             epoch, batches = epoch + 1, 0
-        changed = [name for name, value in self._order().items() if state["order"][name] != value]
+        changed = [
+            f"{name} was {before} and is {now}"
+            for name, now in self._order().items()
+            if (before := state["order"][name]) != now
+        ]
         if batches and changed:
             raise ConfigError(
-                f"cannot go on in the middle of an epoch with another {', '.join(changed)}",
+                f"cannot go on in the middle of an epoch: {'; '.join(changed)}",
                 where="data",
                 fix="go on with the settings and shards of the interrupted run; the number of "
                 "workers may change",
