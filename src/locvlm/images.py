@@ -1,6 +1,7 @@
 """Decodes images within bounds and lays them into the model's frame."""
 
 import io
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from locvlm.geometry import Geometry
 from locvlm.types import Size
 
 MAX_PIXELS = 64_000_000
+MAX_BYTES = 4 * MAX_PIXELS  # of an image's file
 # Pillow reads dozens more; some of them start other programs (EPS) or are hardly ever tested.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 
@@ -25,7 +27,7 @@ def image_size(data: bytes, source: str, max_pixels: int = MAX_PIXELS) -> Size:
     """(width, height) from an image's header, without decoding it.
 
     Raises:
-        DataError: not an image, or one of more than `max_pixels`.
+        DataError: not an image, or one that is too large, as in `decode_image`.
     """
     return _open(data, source, max_pixels).size
 
@@ -42,7 +44,8 @@ def decode_image(
     Args:
         data: the bytes of a file in one of `FORMATS`.
         source: file or record, for error messages.
-        max_pixels: larger images are refused before they are decoded.
+        max_pixels: larger images are refused before they are decoded, and so are strips whose
+            square, on which `pad` lays them, would hold four times as many.
         smallest: a JPEG is decoded at a half, a quarter or an eighth of its sides, rounded up,
             where both keep so many pixels; None decodes all pixels.
 
@@ -93,9 +96,18 @@ def _open(data: bytes, source: str, max_pixels: int) -> Image.Image:
     with _refusal(data, source, max_pixels):
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     width, height = image.size
-    if width * height > max_pixels:
+    if _is_too_large(width, height, max_pixels):
         raise _too_large(f"{width} x {height} pixels", source, max_pixels)
     return image
+
+
+def max_side(max_pixels: int = MAX_PIXELS) -> int:
+    """How long a side may be in an image of at most `max_pixels`: 16,000 pixels by default."""
+    return math.isqrt(4 * max_pixels)
+
+
+def _is_too_large(width: int, height: int, max_pixels: int) -> bool:
+    return width * height > max_pixels or max(width, height) > max_side(max_pixels)
 
 
 @contextmanager
@@ -122,8 +134,9 @@ def _refusal(data: bytes, source: str, max_pixels: int) -> Iterator[None]:
 
 
 def _too_large(what: str, source: str, max_pixels: int) -> DataError:
+    side = max_side(max_pixels)
     return DataError(
-        f"image is too large: {what}, {max_pixels:,} pixels allowed",
+        f"image is too large: {what}, {max_pixels:,} pixels allowed, {side:,} a side",
         where=source,
         fix="scale it down before preparing the data",
     )
@@ -138,7 +151,7 @@ def _jpeg(data: bytes, smallest: int | None, max_pixels: int) -> np.ndarray | No
         return None
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)
-        if space == "CMYK" or height * width > max_pixels:
+        if space == "CMYK" or _is_too_large(width, height, max_pixels):
             return None
         parts = _parts(min(height, width), smallest)
         least = {"min_height": -(-height // parts), "min_width": -(-width // parts)}

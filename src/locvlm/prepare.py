@@ -84,8 +84,9 @@ def prepare(
     from rich.console import Console
     from rich.progress import track
 
+    from locvlm.data.manifest import MANIFEST
     from locvlm.data.quarantine import Quarantine, readable
-    from locvlm.data.shards import MANIFEST, write_shards
+    from locvlm.data.shards import write_shards
     from locvlm.io import sha256
 
     if (Path(output) / MANIFEST).exists() and not overwrite:

@@ -8,8 +8,9 @@ import pytest
 
 import locvlm.data.remote
 from locvlm.data import LocVLMDataModule, Source
+from locvlm.data.manifest import MANIFEST
 from locvlm.data.remote import find_remote
-from locvlm.data.shards import MANIFEST, Shards
+from locvlm.data.shards import Shards
 from locvlm.errors import ConfigError, DataError, LocVLMError
 from tests.data.conftest import talked
 

@@ -114,9 +114,10 @@ def test_no_sample_at_all_is_an_error(tmp_path):
     assert not (tmp_path / "s").exists()
 
 
-def test_a_shard_holds_at_least_one_sample(shards):
-    with pytest.raises(ConfigError, match="per_shard must be at least 1, got 0"):
-        shards([annotated(0)], per_shard=0)
+@pytest.mark.parametrize("per_shard", [0, 1_000_001])
+def test_a_shard_holds_one_sample_to_a_million(shards, per_shard):
+    with pytest.raises(ConfigError, match=f"per_shard must be 1 to 1,000,000, got {per_shard}"):
+        shards([annotated(0)], per_shard=per_shard)
 
 
 def test_a_shard_cut_short_gives_the_samples_before_the_cut(shards):

@@ -16,7 +16,7 @@ from locvlm.errors import DataError
 from locvlm.io import read_json, write_text
 
 _COLUMNS = 6
-_FAR = 1 << 60  # no offset is larger, and the sum of two stays below 64 bits
+FAR = 1 << 60  # no offset is larger, and the sum of two stays below 64 bits
 
 
 def write_index(shard: Path, checksums: Sequence[tuple[int, int]]) -> None:
@@ -53,9 +53,14 @@ def read_index(shard: Path) -> NDArray[np.int64]:
         raise _malformed(path, str(error)) from None
     if index.ndim != 2 or index.shape[1] != _COLUMNS or index.dtype.kind != "i":
         raise _malformed(path, f"it needs rows of {_COLUMNS} integers")
-    if (index < 0).any() or (index > _FAR).any():
+    if (index < 0).any() or (index > FAR).any():
         raise _malformed(path, "a number is out of range")
     return index
+
+
+def lost(n_samples: int) -> NDArray[np.int64]:
+    """Rows for as many samples that cannot be found: they lie behind the end of any file."""
+    return np.full((n_samples, _COLUMNS), FAR)
 
 
 def ends(index: NDArray[np.int64]) -> NDArray[np.int64]:

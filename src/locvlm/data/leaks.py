@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from locvlm.data.shards import MANIFEST, Shards
+from locvlm.data.manifest import MANIFEST
+from locvlm.data.shards import Shards
 from locvlm.errors import DataError
 from locvlm.io import read_json, read_jsonl
 from locvlm.types import Sample

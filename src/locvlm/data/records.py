@@ -5,7 +5,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from locvlm.errors import DataError
+from locvlm.images import max_side
 from locvlm.types import Box, Instance, Message, Part, Point, Sample, Size
+
+# What anything in the place of a record makes `from_record` raise; the last one where it is nested
+# so deeply that it cannot be shown.
+_STUMBLES = (
+    *(ArithmeticError, AttributeError, LookupError, TypeError, ValueError),
+    RecursionError,
+)
 
 
 def to_record(sample: Sample) -> dict[str, Any]:
@@ -43,8 +51,8 @@ def from_record(record: Any, image: bytes | None, where: str) -> Sample:
             messages=tuple(_message(one) for one in record["messages"]),
             extra={_text(key): _text(value) for key, value in record["extra"].items()},
         )
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise DataError(f"sample record is malformed: {error!r}", where=where) from None
+    except _STUMBLES as error:
+        raise DataError(f"sample record is malformed: {repr(error)[:200]}", where=where) from None
 
 
 def _instance_record(one: Instance) -> dict[str, Any]:
@@ -83,7 +91,8 @@ def _part(part: Any) -> Part:
 
 def _size(values: Any) -> Size:
     width, height = values
-    if not (isinstance(width, int) and isinstance(height, int) and min(width, height) > 0):
+    whole = isinstance(width, int) and isinstance(height, int)
+    if not (whole and min(width, height) > 0 and max(width, height) <= max_side()):
         raise ValueError(f"size {values!r}")
     return width, height
 

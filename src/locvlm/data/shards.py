@@ -7,7 +7,6 @@ samples in any order, and go on after a stop where it was without reading what i
 
 import json
 import os
-import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -18,19 +17,18 @@ from typing import Any
 import numpy as np
 from webdataset.writer import TarWriter
 
-from locvlm.data.index import ends, index_path, read_index, write_index
+from locvlm.data.index import FAR, ends, index_path, lost, read_index, write_index
+from locvlm.data.manifest import FORMAT, MANIFEST, MAX_SAMPLES, VERSION, Listed, listed_shards
 from locvlm.data.quarantine import Quarantine
 from locvlm.data.records import from_record, to_record
 from locvlm.data.remote import find_remote
 from locvlm.errors import ConfigError, DataError, LocVLMError
-from locvlm.io import atomic_folder, read_json, sha256, write_json
+from locvlm.images import MAX_BYTES
+from locvlm.io import atomic_folder, sha256, write_json
 from locvlm.objectives import single_instances
 from locvlm.types import Sample
 
-MANIFEST = "manifest.json"
 QUARANTINE = "quarantine.jsonl"
-FORMAT = "locvlm shards"
-VERSION = 1
 _EXTENSIONS = {b"\xff\xd8": "jpg", b"\x89P": "png", b"RI": "webp"}
 _MAX_RECORD = 16_000_000  # bytes
 _AGAIN = "prepare this shard again, or allow bad samples with data.max_bad_samples=10"
@@ -59,7 +57,7 @@ def write_shards(
         The manifest: counts, shards with checksums, reasons of quarantined records, `about`.
 
     Raises:
-        ConfigError: `per_shard` is below 1.
+        ConfigError: `per_shard` is below 1 or above a million.
         DataError: there is no sample at all.
     """
     counts, kinds, categories = Counter[str](), Counter[str](), Counter[str]()
@@ -103,27 +101,30 @@ class Shards:
         cache: where shards of an object store are kept; None takes `~/.cache/locvlm/shards`.
 
     Attributes:
-        readable: (M,) the positions of all samples but those in shards that are missing or cut
-            short.
+        readable: (M,) the positions of all samples but those in shards that are missing, cut
+            short or without an index that can be read.
         lengths: how many of them each shard holds.
 
     Raises:
-        DataError: the folder holds no shards, or its manifest or an index is damaged.
+        DataError: the folder holds no shards, or its manifest or every index is damaged.
     """
 
     def __init__(self, folder: str | Path, cache: str | Path | None = None):
         self._remote = find_remote(str(folder), cache, MANIFEST)
         self.folder = Path(folder) if self._remote is None else self._remote.folder
-        self._checksums = _checksums(self.folder)
-        self._files = [self.folder / name for name in self._checksums]
+        self._listed = listed_shards(self.folder)
+        self._files = [one.file for one in self._listed]
         if self._remote is not None:
             for file in self._files:
                 self._remote.fetch(index_path(file).name)
-        indices = [read_index(file) for file in self._files]
+        self._damaged: dict[Path, DataError] = {}
+        indices = [self._read_index(one) for one in self._listed]
+        if len(self._damaged) == len(self._files):
+            raise self._damaged[self._files[0]]
         self._index = np.concatenate(indices)
         self._starts = np.cumsum([0, *(len(index) for index in indices)])
         whole = [
-            ends(index) <= (_size(file) if self._remote is None else sys.maxsize)
+            ends(index) <= (_size(file) if self._remote is None else FAR)
             for index, file in zip(indices, self._files, strict=True)
         ]
         self.lengths = [int(flags.sum()) for flags in whole]
@@ -134,8 +135,8 @@ class Shards:
 
     def unreadable(self) -> list[str]:
         """Names each sample that is not `readable`, with the reason."""
-        lost = np.setdiff1d(np.arange(len(self)), self.readable)
-        return [f"sample is cut off: {self._where(position)}" for position in lost.tolist()]
+        positions = np.setdiff1d(np.arange(len(self)), self.readable).tolist()
+        return [f"{self._loss(position)}: {self._where(position)}" for position in positions]
 
     def __getitem__(self, position: int) -> Sample:
         """The sample at `position`, 0 to len - 1.
@@ -144,11 +145,22 @@ class Shards:
             DataError: it is cut short or damaged; names the shard and the sample.
         """
         where = self._where(position)
-        file = self._files[self._shard(position)]
+        file, _, checksum = self._listed[self._shard(position)]
         if self._remote is not None:
-            self._remote.fetch(file.name, self._checksums[file.name])
+            self._remote.fetch(file.name, checksum)
         record, image = self._read(file, self._index[position].tolist(), where)
         return from_record(_parse(record, where), image, where)
+
+    def _read_index(self, shard: Listed) -> np.ndarray:
+        try:
+            return read_index(shard.file)
+        except DataError as error:
+            self._damaged[shard.file] = error
+            return lost(shard.n_samples)
+
+    def _loss(self, position: int) -> str:
+        error = self._damaged.get(self._files[self._shard(position)])
+        return error.what if error else "sample is cut off"
 
     def _shard(self, position: int) -> int:
         return int(np.searchsorted(self._starts, position, side="right")) - 1
@@ -164,8 +176,9 @@ class Shards:
             with file.open("rb", buffering=0) as stream:
                 end = stream.seek(0, os.SEEK_END)
                 members = []
-                for offset, size, checksum in (row[:3], row[3:]):
-                    _check_size(min(size, end - offset), size, where)
+                parts = (row[:3], _MAX_RECORD), (row[3:], MAX_BYTES)
+                for (offset, size, checksum), most in parts:
+                    _check_size(min(size, end - offset), size, most, where)
                     stream.seek(offset)
                     data = stream.read(size)
                     if zlib.crc32(data) != checksum:
@@ -191,8 +204,8 @@ def _no_sample(quarantine: Quarantine, folder: str) -> DataError:
 
 def _groups(samples: Iterable[Sample], size: int) -> Iterator[Iterator[Sample]]:
     """Runs of `size` samples, each to be used up before the next."""
-    if size < 1:
-        raise ConfigError(f"per_shard must be at least 1, got {size}", where="per_shard")
+    if not 1 <= size <= MAX_SAMPLES:
+        raise ConfigError(f"per_shard must be 1 to {MAX_SAMPLES:,}, got {size}", where="per_shard")
     rest = iter(samples)
     for first in rest:
         yield chain([first], islice(rest, size - 1))
@@ -227,44 +240,20 @@ def _key(shard: Path, number: int) -> str:
     return f"{shard.stem}-{number:06d}"
 
 
-def _checksums(folder: Path) -> dict[str, str]:
-    """The names of a folder's shards, in order, and their SHA-256."""
-    if not (folder / MANIFEST).is_file():
-        raise DataError(
-            f"no shards here: there is no {MANIFEST}",
-            where=str(folder),
-            fix="make them with python -m locvlm.prepare output=FOLDER ...",
-        )
-    manifest = read_json(folder / MANIFEST)
-    try:
-        if (manifest["format"], manifest["version"]) != (FORMAT, VERSION):
-            raise DataError(
-                f"not {FORMAT} of version {VERSION}",
-                where=str(folder / MANIFEST),
-                fix="prepare this data again",
-            )
-        names = {Path(shard["file"]).name: str(shard["sha256"]) for shard in manifest["shards"]}
-    except (LookupError, TypeError) as error:
-        raise DataError(f"manifest is malformed: {error!r}", where=str(folder / MANIFEST)) from None
-    if not names:
-        raise DataError("manifest without shards", where=str(folder / MANIFEST))
-    return names
-
-
 def _size(file: Path) -> int:
     return file.stat().st_size if file.is_file() else 0
 
 
-def _check_size(available: int, size: int, where: str) -> None:
+def _check_size(available: int, size: int, most: int, where: str) -> None:
     if available < size:
         raise DataError(
             f"sample is cut short: {max(0, available):,} of {size:,} bytes", where=where, fix=_AGAIN
         )
+    if size > most:
+        raise DataError(f"sample is too large: {size:,} bytes, {most:,} allowed", where=where)
 
 
 def _parse(data: bytes, where: str) -> Any:
-    if len(data) > _MAX_RECORD:
-        raise DataError(f"sample record is too large: {len(data):,} bytes", where=where)
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
