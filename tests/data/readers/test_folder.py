@@ -80,6 +80,7 @@ def test_what_is_no_image_is_set_aside(folder):
     assert len(samples) == 2
     assert [record["key"] for record in quarantine.records] == ["fake.png", "gone.png", "pipe.png"]
     assert list(quarantine.reasons) == [
+        "image file is missing",
         "image is not a file",
         "not an image in a known format",
     ]

@@ -7,8 +7,8 @@ from random import Random
 from typing import Any, Literal, TypeAlias
 
 from locvlm.data.quarantine import Quarantine
-from locvlm.data.readers.coco_file import CocoFile, Record, is_id, read_coco_image
-from locvlm.data.readers.fields import check_given, read_box, shown
+from locvlm.data.readers.coco_file import CocoFile, Record, read_coco_image
+from locvlm.data.readers.fields import check_given, is_id, read_box, shown
 from locvlm.data.readers.grouped import Grouped, grouped
 from locvlm.data.readers.images import check_folder
 from locvlm.errors import ConfigError, DataError
@@ -112,7 +112,7 @@ class CocoReader:
         key = str(image["id"])
         instances = []
         for annotation in annotations:
-            where = f"{self.instances}, annotation {annotation.get('id', '?')}"
+            where = f"{self.instances}, annotation {shown(annotation.get('id'))}"
             try:
                 instances.append(_instance(annotation, names, size, where))
             except DataError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from locvlm.data.quarantine import Quarantine
-from locvlm.data.readers.fields import Id, shown
+from locvlm.data.readers.fields import Id, is_id, shown
 from locvlm.data.readers.images import read_image
 from locvlm.errors import DataError
 from locvlm.json_stream import iter_json, iter_tables
@@ -126,8 +126,3 @@ def _category(category: Any, where: str) -> tuple[Id, str]:
     if not (isinstance(category, dict) and is_id(category.get("id")) and category.get("name")):
         raise DataError("category without id and name", where=where)
     return category["id"], str(category["name"])
-
-
-def is_id(value: Any) -> bool:
-    """Whether a value can be an id: whole numbers in COCO, text elsewhere."""
-    return isinstance(value, int | str)

@@ -1,9 +1,10 @@
 """Fields of annotation records, none of which is taken on trust."""
 
 import math
+import re
 from collections.abc import Iterator
 from reprlib import Repr
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 from locvlm.data.quarantine import Quarantine
 from locvlm.errors import ConfigError, DataError
@@ -13,6 +14,7 @@ from locvlm.types import Box, Size
 Id: TypeAlias = int | str
 _MAX_ID = 1 << 63
 _MAX_ID_LENGTH = 200
+_SURROGATE = re.compile("[\ud800-\udfff]")  # half a character, which seeds cannot hold
 _MAX_TEXT = 10_000  # characters
 _REPR = Repr()  # keeps endless or deeply nested values out of messages
 _REPR.maxlevel = 3
@@ -35,6 +37,17 @@ def check_given(value: str | None, what: str, name: str, fix: str) -> None:
         raise ConfigError(f"{what} is needed", where=f"source.{name}", fix=fix)
 
 
+def is_id(value: Any) -> TypeGuard[Id]:
+    """Whether a value can be an id: a whole number, or short text that UTF-8 can write.
+
+    >>> is_id(7), is_id("train/7"), is_id(True), is_id(chr(0xD800))
+    (True, True, False, False)
+    """
+    if isinstance(value, str):
+        return 0 < len(value) <= _MAX_ID_LENGTH and _SURROGATE.search(value) is None
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _MAX_ID
+
+
 def read_id(record: Any, name: str, where: str) -> Id:
     """The id in a field of a record: a whole number or text.
 
@@ -42,11 +55,9 @@ def read_id(record: Any, name: str, where: str) -> Id:
         DataError: there is none, or it is something else.
     """
     value = record.get(name) if isinstance(record, dict) else None
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < _MAX_ID:
-        return value
-    if isinstance(value, str) and 0 < len(value) <= _MAX_ID_LENGTH:
-        return value
-    raise DataError(f"record without {name}", where=where)
+    if not is_id(value):
+        raise DataError(f"record without {name}", where=where)
+    return value
 
 
 def read_text(record: Any, name: str, where: str) -> str:

@@ -1,10 +1,12 @@
 """Image files that annotations name."""
 
+import stat
 from pathlib import Path
 from typing import Any
 
+from locvlm.data.readers.fields import shown
 from locvlm.errors import ConfigError, DataError
-from locvlm.images import image_size
+from locvlm.images import MAX_BYTES, image_size
 from locvlm.io import safe_member
 from locvlm.types import Size
 
@@ -37,12 +39,18 @@ def read_image(folder: Path, name: Any) -> tuple[bytes, Size]:
         name: path below it, as annotations give it.
 
     Raises:
-        DataError: the file is missing, cannot be read, is no image, or lies outside the folder.
+        DataError: the file is missing, cannot be read, is no image, or lies outside the folder; a
+            link that stands in the folder is followed.
     """
-    where = f"{folder}/{name}"
+    where = f"{folder}/{name[:1000] if isinstance(name, str) else shown(name)}"
     if not isinstance(name, str) or not safe_member(name):
         raise DataError("image path is none below the image folder", where=where)
     try:
+        status = (folder / name).stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would never end
+            raise DataError("image is not a file", where=where)
+        if status.st_size > MAX_BYTES:
+            raise DataError(f"image file is too large: {status.st_size:,} bytes", where=where)
         data = (folder / name).read_bytes()
     except FileNotFoundError:
         raise DataError(

@@ -1,6 +1,5 @@
 """Reads LLaVA-format conversations: pre-training captions and instruction data."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -8,7 +7,7 @@ from typing import Any, Literal
 
 from locvlm.chat import IMAGE
 from locvlm.data.quarantine import Quarantine
-from locvlm.data.readers.fields import check_given
+from locvlm.data.readers.fields import check_given, is_id
 from locvlm.data.readers.images import check_folder, read_image
 from locvlm.dialects import Dialect
 from locvlm.errors import DataError
@@ -22,9 +21,6 @@ _ROLES: dict[str, Literal["user", "assistant"]] = {
     "gpt": "assistant",
     "assistant": "assistant",
 }
-_MAX_KEY = 200  # characters
-# The marker stands on a line of its own before or after the question; the line goes with it.
-_MARKER = re.compile(rf"\s*{re.escape(IMAGE)}\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +76,7 @@ class LlavaReader:
             raise DataError("conversation without an answer", where=where)
         if len(answered) < len(messages):
             quarantine.add(key, DataError("question without an answer", where=where))
-        extra = {name: str(record[name]) for name in ("kind", "type") if name in record}
+        extra = {name: str(record[name]) for name in ("kind", "type") if is_id(record.get(name))}
         image, size = None, None
         if record.get("image"):
             image, size = read_image(check_folder(self.images), record["image"])
@@ -110,7 +106,7 @@ def keyed_records(
     seen: set[str] = set()
     for n, record in enumerate(islice(_records(file, quarantine), limit)):
         key = record.get("id", n) if isinstance(record, dict) else n
-        key = str(key)[:_MAX_KEY] if isinstance(key, int | str) else str(n)
+        key = str(key if is_id(key) else n)
         while key in seen:
             key = f"{key}-{n}"
         seen.add(key)
@@ -153,8 +149,10 @@ def read_turns(record: Any, where: str) -> tuple[Message, ...]:
         if not isinstance(turn.get("value"), str):
             raise DataError("turn without text", where=f"{where}, turn {n}")
         messages.append(Message(_ROLES[role], (turn["value"],)))
-    text, n_markers = _MARKER.subn("", turns[0]["value"])
-    if n_markers > bool(record.get("image")):
+    # The marker stands on a line of its own before or after the question; the line goes with it.
+    before, marker, after = turns[0]["value"].partition(IMAGE)
+    text = before.rstrip() + after.lstrip() if marker else before
+    if bool(marker) + after.count(IMAGE) > bool(record.get("image")):
         raise DataError(
             "text refers to more images than the record has",
             where=where,
