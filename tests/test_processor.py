@@ -122,8 +122,14 @@ def test_locations_are_clipped_to_the_image():
 
 
 def test_a_location_without_an_image_is_refused():
-    with pytest.raises(DataError, match="conversation without an image"):
+    with pytest.raises(DataError, match="conversation without an image") as error:
         PROCESSOR.encode(Sample("k", "test"), [asked(), answered(BOX)])
+    assert error.value.where == "test, sample 'k'"
+
+
+def test_an_image_without_a_question_is_refused():
+    with pytest.raises(DataError, match=r"no question after the image\n.*sample 'k'"):
+        PROCESSOR.encode(SAMPLE, [answered("Yes.")])
 
 
 def test_a_long_conversation_is_cut_at_its_end():
@@ -134,7 +140,7 @@ def test_a_long_conversation_is_cut_at_its_end():
 def test_a_prompt_that_does_not_fit_is_refused_rather_than_cut():
     long = "where " * 40
     assert len(make(max_length=300).prompt(SAMPLE, [asked(long)])["input_ids"]) > 50
-    with pytest.raises(DataError, match=r"a prompt of \d+ tokens, 50 allowed"):
+    with pytest.raises(DataError, match=r"a prompt of at least \d+ tokens, 50 allowed"):
         make(max_length=50).prompt(SAMPLE, [asked(long)])
 
 

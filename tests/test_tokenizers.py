@@ -1,7 +1,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from locvlm.tokenizers import build_tokenizer, number_tokens
+from locvlm.tokenizers import build_tokenizer, first_tokens, number_tokens
 
 TOKENIZER = build_tokenizer(["Where is the red circle?", "USER: ASSISTANT: It is here."], 224)
 
@@ -44,6 +44,19 @@ def test_a_phrase_is_one_token_with_its_characters_kept():
     assert tokenizer.convert_ids_to_tokens(encoded["input_ids"])[1:] == ["a", phrase, "?"]
     assert encoded["offset_mapping"][2] == (1, 1 + len(phrase))
     assert tokenizer.decode(encoded["input_ids"][1:]) == f"a{phrase}?"
+
+
+@given(st.text("ab circle7[,]<>é\n", min_size=1, max_size=30), st.integers(1, 40))
+def test_the_first_tokens_are_those_of_the_whole_text(text, n_tokens):
+    long = text * 200
+    found, whole = first_tokens(TOKENIZER, long, n_tokens), TOKENIZER(long)["input_ids"]
+    assert found.ids[:n_tokens] == whole[:n_tokens]
+    assert len(found.offsets) == len(found.ids) >= min(n_tokens, len(whole))
+
+
+def test_the_rest_of_a_long_text_is_left_alone():
+    assert len(first_tokens(TOKENIZER, "where " * 10**6, 100)) < 2000
+    assert len(first_tokens(TOKENIZER, "where", 100)) == len(tokens("where"))
 
 
 def test_the_tokens_of_integers_are_found_with_and_without_a_space():

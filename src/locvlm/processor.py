@@ -20,6 +20,7 @@ from locvlm.geometry import Geometry, clip
 from locvlm.images import decode_image, to_frame
 from locvlm.io import read_json, write_json
 from locvlm.located import Located
+from locvlm.tokenizers import first_tokens
 from locvlm.types import Location, Message, Sample, Size, Unit
 
 IGNORE_INDEX = -100
@@ -145,8 +146,8 @@ class Processor:
         ids, _ = self._sequence(sample, messages)
         if len(ids) > self.max_length:  # cut at its end, it would lose its question
             raise DataError(
-                f"a prompt of {len(ids):,} tokens, {self.max_length:,} allowed",
-                where=f"{sample.source}, sample {sample.key!r}",
+                f"a prompt of at least {len(ids):,} tokens, {self.max_length:,} allowed",
+                where=_where(sample),
                 fix="ask with fewer turns or a shorter text",
             )
         return Prompt(input_ids=torch.tensor(ids), pixel_values=self.pixel_values(sample))
@@ -227,13 +228,13 @@ class Processor:
                 fix="give the folder of a saved model, such as runs/<name>/model, or copy it again",
             ) from error
 
-    def _turn(self, message: Message, size: Size | None) -> Turn:
+    def _turn(self, message: Message, sample: Sample) -> Turn:
         pieces: list[Piece] = []
         for part in message.parts:
             if isinstance(part, str):
                 pieces.append(Piece(self._neutral(part), message.weight))
                 continue
-            text = self._write(part, size)
+            text = self._write(part, sample)
             end = 0
             for n, number in enumerate(_NUMBER.finditer(text)):
                 weights = message.number_weights or (message.weight,)
@@ -243,13 +244,14 @@ class Processor:
             pieces.append(Piece(text[end:], message.weight))
         return Turn(message.role, tuple(pieces) or (Piece("", message.weight),))
 
-    def _write(self, location: Location, size: Size | None) -> str:
-        if size is None:
+    def _write(self, location: Location, sample: Sample) -> str:
+        if sample.size is None:
             raise DataError(
                 f"{location} stands in a conversation without an image",
+                where=_where(sample),
                 fix="give the sample its image, or take the location out",
             )
-        values = self.geometry(*size).to_frame(location)
+        values = self.geometry(*sample.size).to_frame(location)
         inside = Unit(tuple(min(1.0, max(0.0, value)) for value in values))
         return write_location(inside, self.coordinates, suffix=self.suffix)
 
@@ -265,24 +267,20 @@ class Processor:
         self, sample: Sample, messages: Sequence[Message]
     ) -> tuple[list[int], list[float]]:
         """All token ids, an image's repeated for its patches, and what each weighs in the loss."""
-        turns = [self._turn(message, sample.size) for message in messages]
+        turns = [self._turn(message, sample) for message in messages]
         rendered = self.chat.render(turns, n_images=int(sample.image is not None))
-        # Without transformers' layer around it, encoding takes half the time. That layer may have
-        # left the settings of somebody's call.
-        tokens = self.tokenizer.backend_tokenizer
-        tokens.no_truncation()
-        tokens.no_padding()
-        encoded = tokens.encode(rendered.text)
-        ids: list[int] = encoded.ids
-        weights = token_weights(encoded.offsets, rendered.learned)
-        if self.image_token_id in ids:
-            at = ids.index(self.image_token_id)
+        encoded = first_tokens(self.tokenizer, rendered.text, self.max_length)
+        ids, weights = encoded.ids, token_weights(encoded.offsets, rendered.learned)
+        if turns and sample.image is not None:
+            if IMAGE not in rendered.text:
+                raise DataError("no question after the image", where=_where(sample))
+            at = ids.index(self.image_token_id) if self.image_token_id in ids else len(ids)
             ids = [*ids[:at], *[self.image_token_id] * self.image_tokens, *ids[at + 1 :]]
             weights = [*weights[:at], *[0.0] * self.image_tokens, *weights[at + 1 :]]
             if at + self.image_tokens > self.max_length:
                 raise DataError(
                     f"the image needs {at + self.image_tokens} tokens, {self.max_length} allowed",
-                    where=f"{sample.source}, sample {sample.key!r}",
+                    where=_where(sample),
                     fix="raise processor.max_length",
                 )
         return ids, weights
@@ -290,6 +288,10 @@ class Processor:
 
 def _id(tokenizer: PreTrainedTokenizerFast, token: str) -> int:
     return int(tokenizer.convert_tokens_to_ids(token))  # type: ignore[arg-type]
+
+
+def _where(sample: Sample) -> str:
+    return f"{sample.source}, sample {sample.key!r}"
 
 
 def _node(value: Any) -> dict[str, Any]:
