@@ -168,6 +168,15 @@ def test_refuses_decompression_bombs_before_decoding_them(read, side):
     assert e.value.where == "bomb.png"
 
 
+@pytest.mark.parametrize(("width", "height"), [(16_001, 1), (1, 16_001)])
+def test_refuses_strips_whose_square_would_not_fit_into_memory(width, height):
+    for kind in ("PNG", "JPEG"):
+        strip = encoded(Image.new("RGB", (width, height)), kind)
+        with pytest.raises(DataError, match=rf"{width} x {height} pixels, .* 16,000 a side"):
+            decode_image(strip, "strip")
+    assert image_size(png_of(16_000, 1), "strip") == (16_000, 1)
+
+
 def test_the_limit_can_be_set():
     assert decode_image(encoded(PICTURE), "test", max_pixels=6).shape == (3, 2, 3)
     with pytest.raises(DataError, match="3 x 2 pixels, 5 pixels allowed"):
