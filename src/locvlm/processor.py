@@ -8,7 +8,9 @@ from inspect import unwrap
 from pathlib import Path
 from typing import Any, TypedDict
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -115,10 +117,9 @@ class Processor:
         self.suffix = suffix
         self.max_length = max_length
         self.reduced_decode = reduced_decode
-        self.image_token_id: int = _id(tokenizer, IMAGE)
-        self.end_id: int = _id(tokenizer, tokenizer.eos_token)
-        pad = tokenizer.pad_token
-        self.pad_id: int = _id(tokenizer, pad) if pad else self.end_id
+        self.image_token_id: int = int(tokenizer.convert_tokens_to_ids(IMAGE))  # type: ignore[arg-type]
+        self.end_id: int = tokenizer.eos_token_id
+        self.pad_id: int = self.end_id if tokenizer.pad_token is None else tokenizer.pad_token_id
         self._specials = tuple({*tokenizer.all_special_tokens, IMAGE})
 
     def encode(self, sample: Sample, messages: Sequence[Message]) -> Example:
@@ -128,12 +129,11 @@ class Processor:
             DataError: the image cannot be read, or does not fit into `max_length` tokens.
         """
         ids, weights = self._sequence(sample, messages)
-        input_ids = torch.tensor(ids[: self.max_length])
-        loss_weights = torch.tensor(weights[: self.max_length])
+        ids, weights = ids[: self.max_length], weights[: self.max_length]
         return Example(
-            input_ids=input_ids,
-            labels=torch.where(loss_weights > 0, input_ids, IGNORE_INDEX),
-            loss_weights=loss_weights,
+            input_ids=torch.from_numpy(ids),
+            labels=torch.from_numpy(np.where(weights > 0, ids, IGNORE_INDEX)),
+            loss_weights=torch.from_numpy(weights),
             pixel_values=self.pixel_values(sample),
         )
 
@@ -150,7 +150,7 @@ class Processor:
                 where=_where(sample),
                 fix="ask with fewer turns or a shorter text",
             )
-        return Prompt(input_ids=torch.tensor(ids), pixel_values=self.pixel_values(sample))
+        return Prompt(input_ids=torch.from_numpy(ids), pixel_values=self.pixel_values(sample))
 
     def pixel_values(self, sample: Sample) -> Tensor:
         """(N, 3, S, S) uint8, the images as the encoder sees them; N is 0 for a text-only sample.
@@ -265,18 +265,20 @@ class Processor:
 
     def _sequence(
         self, sample: Sample, messages: Sequence[Message]
-    ) -> tuple[list[int], list[float]]:
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """All token ids, an image's repeated for its patches, and what each weighs in the loss."""
         turns = [self._turn(message, sample) for message in messages]
         rendered = self.chat.render(turns, n_images=int(sample.image is not None))
         encoded = first_tokens(self.tokenizer, rendered.text, self.max_length)
-        ids, weights = encoded.ids, token_weights(encoded.offsets, rendered.learned)
+        ids = np.array(encoded.ids, np.int64)
+        weights = np.array(token_weights(encoded.offsets, rendered.learned), np.float32)
         if turns and sample.image is not None:
             if IMAGE not in rendered.text:
                 raise DataError("no question after the image", where=_where(sample))
-            at = ids.index(self.image_token_id) if self.image_token_id in ids else len(ids)
-            ids = [*ids[:at], *[self.image_token_id] * self.image_tokens, *ids[at + 1 :]]
-            weights = [*weights[:at], *[0.0] * self.image_tokens, *weights[at + 1 :]]
+            is_image = ids == self.image_token_id
+            at = int(is_image.argmax()) if is_image.any() else len(ids)
+            counts = np.where(is_image, self.image_tokens, 1)
+            ids, weights = ids.repeat(counts), weights.repeat(counts)
             if at + self.image_tokens > self.max_length:
                 raise DataError(
                     f"the image needs {at + self.image_tokens} tokens, {self.max_length} allowed",
@@ -284,10 +286,6 @@ class Processor:
                     fix="raise processor.max_length",
                 )
         return ids, weights
-
-
-def _id(tokenizer: PreTrainedTokenizerFast, token: str) -> int:
-    return int(tokenizer.convert_tokens_to_ids(token))  # type: ignore[arg-type]
 
 
 def _where(sample: Sample) -> str:
