@@ -1,7 +1,8 @@
-"""Time and memory of reading COCO files of growing size: `python benchmarks/prepare.py`.
+"""Time, cores and memory of preparing COCO data of growing size: `python benchmarks/prepare.py`.
 
-Each file is read by a process of its own; its images are one tiny JPEG, its polygons as long as
-COCO's, so that the table shows what annotations cost.
+Two tables: reading annotations alone, whose images are one tiny JPEG, and preparing shards of drawn
+photos of 640 x 480. Polygons are as long as COCO's. Each row is a process of its own; `cores` is
+its CPU time over its time, where 2.0 is all that two cores have if nothing else runs on them.
 """
 
 import argparse
@@ -13,17 +14,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
+import numpy as np
+from loader import photo
+from PIL import Image
+
 from locvlm.cli import print_table
 
 PER_IMAGE = 8  # COCO has 7.3
+N_PHOTOS = 40
 SCRIPT = """
 import resource, sys, time
+import rich.console, rich.progress  # imports are not what is measured
 from locvlm.data import Quarantine
 from locvlm.data.readers import CocoReader
-reader = CocoReader(sys.argv[1], sys.argv[2], negatives=sys.argv[3])
-start = time.perf_counter()
-n = sum(len(sample.instances) for sample in reader.read(Quarantine()))
-print(n, time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+from locvlm.prepare import prepare
+file, images, negatives, output = sys.argv[1:]
+reader = CocoReader(file, images, negatives=negatives)
+start, cpu = time.perf_counter(), time.process_time()
+n = sum(1 for _ in reader.read(Quarantine())) if not output else len(prepare(reader, output))
+seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+print(seconds, cpu, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 
 
@@ -32,30 +42,59 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--annotations", type=int, nargs="+", default=[10**3, 10**4, 10**5, 10**6])
     parser.add_argument("--negatives", default="random")
     options = parser.parse_args(arguments)
-    rows = []
+    reading, preparing = [], []
     for n_annotations in options.annotations:
         with tempfile.TemporaryDirectory() as folder:
-            file = write_coco(Path(folder), n_annotations)
-            command = [sys.executable, "-c", SCRIPT, str(file), folder, options.negatives]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            n, seconds, peak = map(float, done.stdout.split())
-            megabytes = round(file.stat().st_size / 1e6)
-        rows.append((int(n), megabytes, round(seconds, 1), round(n / seconds), round(peak)))
-    columns = ["annotations", "file, MB", "seconds", "annotations/s", "peak MB"]
-    print_table(f"CocoReader, {options.negatives} negatives", columns, rows)
+            read, prepared = rows(Path(folder), n_annotations // PER_IMAGE, options.negatives)
+        reading.append(read)
+        preparing.append(prepared)
+    columns = ["annotations", "file, MB", "seconds", "annotations/s", "cores", "peak MB"]
+    print_table(f"CocoReader, {options.negatives} negatives", columns, reading)
+    columns = ["images", "seconds", "images/s", "CPU ms per image", "cores", "peak MB"]
+    print_table(f"prepare, {PER_IMAGE} annotations per image", columns, preparing)
 
 
-def write_coco(folder: Path, n_annotations: int) -> Path:
-    """An instances file whose annotations are in random order, and its image."""
-    from PIL import Image
+def rows(folder: Path, n_images: int, negatives: str) -> tuple[tuple, tuple]:
+    """One row of each table."""
+    photos = write_images(folder)
+    n = n_images * PER_IMAGE
+    file = write_coco(folder, n_images, ["tiny.jpg"])
+    size = round(file.stat().st_size / 1e6)
+    seconds, cpu, peak = measured(file, negatives)
+    read = (n, size, seconds, round(n / seconds), cpu / seconds, round(peak))
+    file = write_coco(folder, n_images, photos)
+    seconds, cpu, peak = measured(file, negatives, folder / "shards")
+    rate, per_image = round(n_images / seconds), 1000 * cpu / n_images
+    return read, (n_images, seconds, rate, per_image, cpu / seconds, round(peak))
 
-    Image.new("RGB", (64, 48)).save(folder / "a.jpg")
+
+def measured(file: Path, negatives: str, output: Path | None = None) -> list[float]:
+    """Seconds, CPU seconds and MB at the peak of reading a file, or of preparing shards of it."""
+    arguments = [str(file), str(file.parent), negatives, str(output or "")]
+    command = [sys.executable, "-c", SCRIPT, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return [float(number) for number in done.stdout.split()]
+
+
+def write_images(folder: Path) -> list[str]:
+    """A tiny JPEG and some photos; gives the names of the photos."""
+    Image.new("RGB", (64, 48)).save(folder / "tiny.jpg")
+    rng = np.random.default_rng(0)
+    names = [f"{n}.jpg" for n in range(N_PHOTOS)]
+    for name in names:
+        (folder / name).write_bytes(photo(rng, (640, 480)))
+    return names
+
+
+def write_coco(folder: Path, n_images: int, names: Sequence[str]) -> Path:
+    """An instances file in COCO's order of tables, its annotations in random order."""
     rng = Random(0)
     polygon = [round(rng.uniform(0, 640), 2) for _ in range(60)]
-    n_images = n_annotations // PER_IMAGE
+    images = [{"id": n, "file_name": names[n % len(names)]} for n in range(n_images)]
+    categories = [{"id": n, "name": f"category {n}"} for n in range(80)]
     file = folder / "instances.json"
     with file.open("w") as out:
-        out.write('{"annotations": [')
+        out.write(f'{{"images": {json.dumps(images)}, "annotations": [')
         for n in range(n_images * PER_IMAGE):
             annotation = {
                 "id": n,
@@ -66,9 +105,7 @@ def write_coco(folder: Path, n_annotations: int) -> Path:
                 "segmentation": [polygon],
             }
             out.write(f"{', ' if n else ''}{json.dumps(annotation)}")
-        images = [{"id": n, "file_name": "a.jpg"} for n in range(n_images)]
-        categories = [{"id": n, "name": f"category {n}"} for n in range(80)]
-        out.write(f'], "images": {json.dumps(images)}, "categories": {json.dumps(categories)}}}')
+        out.write(f'], "categories": {json.dumps(categories)}}}')
     return file
 
 
