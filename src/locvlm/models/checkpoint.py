@@ -5,9 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors.torch import save_file
 
 from locvlm.config import build
 from locvlm.errors import CheckpointError, DataError
@@ -16,13 +14,13 @@ from locvlm.models.adapter import Adapter
 from locvlm.models.encoder import TimmEncoder
 from locvlm.models.language import fresh_arguments
 from locvlm.models.locvlm import LocVLM
+from locvlm.models.weights import fill, own_tensors, read_weights
 from locvlm.processor import Processor
 
 FORMAT = 1
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 PARTS = ("encoder", "adapter", "language_model")
-_SHOWN = 6
 
 
 def save_model(model: LocVLM, folder: str | Path) -> None:
@@ -41,7 +39,7 @@ def save_model(model: LocVLM, folder: str | Path) -> None:
             **fresh_arguments(model.language_model),
         },
     }
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _tensors(model).items()}
+    tensors = {name: kept.detach().cpu().contiguous() for name, kept in own_tensors(model).items()}
     with atomic_folder(folder, marker=CONFIG) as new:
         save_file(tensors, new / WEIGHTS)
         model.processor.save(new)
@@ -120,52 +118,9 @@ def read_config(folder: str | Path) -> dict[str, Any]:
 def _fill(model: LocVLM, folder: str | Path) -> None:
     """Reads all weights of `model`; refuses those of another architecture."""
     path = Path(folder) / WEIGHTS
-    try:
-        found = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"cannot read these weights: {error}", where=str(path), fix="copy the folder again"
-        ) from error
-    wanted = _tensors(model)
-    problems = _differences(wanted, found)
-    if problems:
-        raise CheckpointError(
-            "these weights are of another model:\n" + "\n".join(f"    {line}" for line in problems),
-            where=str(path),
-            fix="build the model that they were saved from",
-        )
-    for name, tensor in wanted.items():
-        tensor.data = found[name].to(tensor.device)
+    fill(own_tensors(model), read_weights(path), str(path))
 
 
 def _node(part: TimmEncoder | Adapter) -> dict[str, Any]:
     kind = type(part)
     return {"_target_": f"{kind.__module__}.{kind.__qualname__}", **part.config()}
-
-
-def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by name; tied ones once, by their first name."""
-    seen: set[int] = set()
-    tensors = {}
-    for name, tensor in model.state_dict(keep_vars=True).items():
-        if id(tensor) not in seen:
-            seen.add(id(tensor))
-            tensors[name] = tensor
-    return tensors
-
-
-def _differences(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> list[str]:
-    """One line for each key that is missing, unknown, or of another shape."""
-    lines = [f"missing: {name} {_shape(wanted[name])}" for name in wanted if name not in found]
-    lines += [f"unknown: {name} {_shape(found[name])}" for name in found if name not in wanted]
-    lines += [
-        f"{name} is {_shape(found[name])}, the model's is {_shape(wanted[name])}"
-        for name in wanted
-        if name in found and found[name].shape != wanted[name].shape
-    ]
-    more = len(lines) - _SHOWN
-    return lines[:_SHOWN] + ([f"and {more} more"] if more > 0 else [])
-
-
-def _shape(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or "scalar"

@@ -1,0 +1,123 @@
+"""Files of weights: read without running anything, and given to a model that they fit."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from locvlm.errors import CheckpointError
+from locvlm.io import read_json
+
+# The names under which transformers and others save weights, in the order in which it looks.
+FILES = ("model.safetensors", "pytorch_model.bin")
+_SHOWN = 6
+
+
+def read_folder(folder: str | Path) -> dict[str, Tensor]:
+    """All weights of a folder that transformers could load: one file, or several with an index.
+
+    Raises:
+        CheckpointError: there are none, or they cannot be read.
+    """
+    folder = Path(folder)
+    for name in FILES:
+        if (folder / name).is_file():
+            return read_weights(folder / name)
+        if (folder / f"{name}.index.json").is_file():
+            index = read_json(folder / f"{name}.index.json")
+            # Only the last part of a name: an index must not lead out of its folder.
+            shards = sorted({Path(shard).name for shard in index["weight_map"].values()})
+            return {
+                key: tensor
+                for shard in shards
+                for key, tensor in read_weights(folder / shard).items()
+            }
+    raise CheckpointError(
+        f"neither {' nor '.join(FILES)} is here, nor an index of either",
+        where=str(folder),
+        fix="copy or download the folder again",
+    )
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a `.safetensors` file, or of one that `torch.save` wrote.
+
+    The latter is a pickle, of which only tensors and plain containers are read: no code is run.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, or holds something else.
+    """
+    path = Path(path)
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except (EOFError, OSError, RuntimeError, SafetensorError, UnpicklingError) as error:
+        raise CheckpointError(
+            f"cannot read these weights: {str(error).splitlines()[0]}",
+            where=str(path),
+            fix="copy the file again; what holds more than tensors is not read",
+        ) from error
+    if not isinstance(found, dict) or not all(isinstance(t, Tensor) for t in found.values()):
+        raise CheckpointError("this file holds no named tensors", where=str(path))
+    return found
+
+
+def own_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name; tied ones once, by their first name."""
+    seen: set[int] = set()
+    tensors = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            tensors[name] = tensor
+    return tensors
+
+
+def fill(
+    model: nn.Module,
+    found: Mapping[str, Tensor],
+    where: str,
+    only: Callable[[str], bool] = lambda name: True,
+) -> None:
+    """Gives `model` all of its weights, in the type that they have.
+
+    Args:
+        model: whose tensors are replaced.
+        found: exactly its own, by name.
+        where: they come from, for error messages.
+        only: tells by their names which of its own are meant; others stay as they are.
+
+    Raises:
+        CheckpointError: keys are missing, unknown or of another shape.
+    """
+    wanted = {name: tensor for name, tensor in own_tensors(model).items() if only(name)}
+    if problems := differences(wanted, found):
+        raise CheckpointError(
+            "these weights are of another model:\n" + "\n".join(f"    {line}" for line in problems),
+            where=where,
+            fix="build the model that they were saved from",
+        )
+    for name, tensor in wanted.items():
+        tensor.data = found[name].to(tensor.device)
+
+
+def differences(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+    """One line for each key that is missing, unknown, or of another shape."""
+    lines = [f"missing: {name} {_shape(wanted[name])}" for name in wanted if name not in found]
+    lines += [f"unknown: {name} {_shape(found[name])}" for name in found if name not in wanted]
+    lines += [
+        f"{name} is {_shape(found[name])}, the model's is {_shape(wanted[name])}"
+        for name in wanted
+        if name in found and found[name].shape != wanted[name].shape
+    ]
+    more = len(lines) - _SHOWN
+    return lines[:_SHOWN] + ([f"and {more} more"] if more > 0 else [])
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "scalar"
