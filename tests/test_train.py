@@ -315,6 +315,43 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_very_same_weights(scenes_fold
     assert all(torch.equal(ours[name], expected[name]) for name in expected)
 
 
+@pytest.mark.slow
+def test_two_processes_killed_in_an_epoch_go_on_to_the_very_same_weights(scenes_folder, tmp_path):
+    choices = [
+        *SMALL,
+        f"scenes_folder={scenes_folder}",
+        "run=[instruct]",
+        "stages.instruct.max_steps=30",
+        "data.epoch_length=400",  # 100 steps: whenever it is killed, it is within the first epoch
+        "data.num_workers=1",
+        "data.pack=true",
+        "trainer.devices=2",
+        "+trainer.strategy=ddp",
+    ]
+    whole = command(*choices, "name=whole", folder=tmp_path)
+    assert whole.returncode == 0, whole.stderr
+    killed = tmp_path / "runs" / "killed"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "locvlm.train", *choices, "name=killed"],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    wait_for_checkpoints(process, killed / "instruct" / "checkpoints" / "last.ckpt", 2)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    resume = [*choices, "name=killed", "ckpt_path=last"]
+    alone = command(*resume, "trainer.devices=1", folder=tmp_path)
+    assert alone.returncode == 1
+    assert "in the middle of an epoch: processes was 2 and is 1" in alone.stderr
+    done = command(*resume, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    ours, expected = weights(killed), weights(tmp_path / "runs" / "whole")
+    assert ours.keys() == expected.keys()
+    assert all(torch.equal(ours[name], expected[name]) for name in expected)
+
+
 def wait_for_checkpoints(process, path, number):
     """Waits until a process has written a file so many times."""
     seen = {path.stat().st_mtime_ns} if path.exists() else set()
