@@ -1,6 +1,6 @@
 """Files of weights: read without running anything, and given to a model that they fit."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -78,24 +78,17 @@ def own_tensors(model: nn.Module) -> dict[str, Tensor]:
     return tensors
 
 
-def fill(
-    model: nn.Module,
-    found: Mapping[str, Tensor],
-    where: str,
-    only: Callable[[str], bool] = lambda name: True,
-) -> None:
-    """Gives `model` all of its weights, in the type that they have.
+def fill(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], where: str) -> None:
+    """Gives a model's tensors their values, in the type that these have.
 
     Args:
-        model: whose tensors are replaced.
-        found: exactly its own, by name.
+        wanted: what is replaced, such as `own_tensors(model)`.
+        found: the values, under exactly the same names.
         where: they come from, for error messages.
-        only: tells by their names which of its own are meant; others stay as they are.
 
     Raises:
         CheckpointError: keys are missing, unknown or of another shape.
     """
-    wanted = {name: tensor for name, tensor in own_tensors(model).items() if only(name)}
     if problems := differences(wanted, found):
         raise CheckpointError(
             "these weights are of another model:\n" + "\n".join(f"    {line}" for line in problems),
