@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from locvlm.config import build
 from locvlm.errors import CheckpointError, DataError
 from locvlm.io import atomic_folder, read_json, write_json
+from locvlm.models import lora
 from locvlm.models.adapter import Adapter
 from locvlm.models.encoder import TimmEncoder
 from locvlm.models.language import fresh_arguments
@@ -26,6 +27,9 @@ PARTS = ("encoder", "adapter", "language_model")
 def save_model(model: LocVLM, folder: str | Path) -> None:
     """Writes a model folder whole or not at all; an older one is replaced.
 
+    LoRA is merged into the weights, and quantized weights become floats again, so that a saved
+    model is one like any other. LoRA alone goes into `lora/`, in peft's format.
+
     Raises:
         LocVLMError: the folder is there and not one of ours, or cannot be written.
     """
@@ -39,11 +43,18 @@ def save_model(model: LocVLM, folder: str | Path) -> None:
             **fresh_arguments(model.language_model),
         },
     }
-    tensors = {name: kept.detach().cpu().contiguous() for name, kept in own_tensors(model).items()}
+    if lora.is_fixed(model):
+        config["fixed"] = lora.fingerprint(model)
+    tensors = {
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in lora.merged(model, own_tensors(model))
+    }
     with atomic_folder(folder, marker=CONFIG) as new:
         save_file(tensors, new / WEIGHTS)
         model.processor.save(new)
         write_json(new / CONFIG, config)
+        if lora.has_lora(model):
+            lora.save_lora(model, new / lora.FOLDER)
         # safetensors writes for the owner's eyes only; a model is shared as its other files are.
         shutil.copymode(new / CONFIG, new / WEIGHTS)
 
@@ -64,11 +75,13 @@ def load_model(folder: str | Path) -> LocVLM:
 def load_weights(model: LocVLM, folder: str | Path) -> None:
     """Gives `model` the weights of a model folder; everything else stays its own.
 
+    Weights beneath LoRA and quantized ones stay too: they must be those that the saved model has.
+
     Raises:
         CheckpointError: not a model folder, its weights do not fit (names keys and shapes), or
             its token ids stand for other tokens.
     """
-    read_config(folder)
+    config = read_config(folder)
     theirs = Processor.load(folder).tokenizer.get_vocab()
     ours = model.processor.tokenizer.get_vocab()
     if theirs != ours:
@@ -79,6 +92,8 @@ def load_weights(model: LocVLM, folder: str | Path) -> None:
             where=str(folder),
             fix="keep the tokenizer, and its bins, that the weights were trained with",
         )
+    if lora.is_fixed(model):
+        lora.check_fixed(model, config.get("fixed"), str(folder))
     _fill(model, folder)
 
 
@@ -118,7 +133,14 @@ def read_config(folder: str | Path) -> dict[str, Any]:
 def _fill(model: LocVLM, folder: str | Path) -> None:
     """Reads all weights of `model`; refuses those of another architecture."""
     path = Path(folder) / WEIGHTS
-    fill(own_tensors(model), read_weights(path), str(path))
+    wanted, found = own_tensors(model), read_weights(path)
+    if lora.is_fixed(model):
+        wanted = {name: tensor for name, tensor in wanted.items() if lora.is_kept(name)}
+        found = {name: tensor for name, tensor in found.items() if lora.is_kept(name)}
+        if lora.has_lora(model):
+            alone = read_weights(Path(folder) / lora.FOLDER / lora.WEIGHTS)
+            found |= {lora.own_name(key): tensor for key, tensor in alone.items()}
+    fill(wanted, found, str(path))
 
 
 def _node(part: TimmEncoder | Adapter) -> dict[str, Any]:
