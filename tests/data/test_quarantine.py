@@ -129,7 +129,24 @@ def test_memory_does_not_grow_with_the_number_of_samples(n_threads):
     found = readable(many(), Quarantine(), n_threads)
     for _ in range(50):
         next(found)
-    assert 50 < len(met) <= 50 + 8 * n_threads + 1
+    assert 50 < len(met) <= 50 + 64 + 1
+
+
+def test_what_reader_and_decoding_set_aside_has_one_order_whatever_the_cores():
+    def read(quarantine):
+        for n in range(300):
+            if n % 7 == 0:
+                quarantine.add(f"image {n}", DataError("image file is missing"))
+            else:
+                yield replace(annotated(n), image=picture(n)[:70] if n % 5 == 0 else picture(n))
+
+    orders = []
+    for n_threads in (1, 2, 9):
+        quarantine = Quarantine()
+        list(readable(read(quarantine), quarantine, n_threads))
+        orders.append([record["key"] for record in quarantine.records])
+    assert orders == [orders[0]] * 3
+    assert len(orders[0]) == 43 + 51
 
 
 def test_no_thread_is_left_where_the_samples_are_no_longer_wanted():

@@ -16,7 +16,9 @@ from locvlm.io import write_text
 from locvlm.types import Sample
 
 logger = logging.getLogger(__name__)
-_AHEAD = 8  # samples per thread: enough to decode while a shard is finished, few in memory
+# Samples read ahead of those that are decoded; not by cores, so that the order of what the reader
+# and the decoding set aside is the same everywhere.
+_AHEAD = 64
 
 
 @dataclass(slots=True)
@@ -103,7 +105,7 @@ def readable(
     """The samples whose image can be decoded, in their order; the others go into `quarantine`.
 
     Args:
-        samples: read a little ahead.
+        samples: read a little ahead, the same on every machine.
         quarantine: where the others go.
         n_threads: decode at once; None takes one for each core. Images are decoded outside
             Python's lock, so threads keep the cores busy that the reader leaves.
@@ -122,7 +124,7 @@ def readable(
     with warnings.catch_warnings(), ThreadPoolExecutor(n_threads) as pool:
         for sample in samples:
             waiting.append((sample, pool.submit(_image_error, sample)))
-            if len(waiting) > _AHEAD * n_threads:
+            if len(waiting) > _AHEAD:
                 yield from finished()
         while waiting:
             yield from finished()
