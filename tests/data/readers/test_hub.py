@@ -85,7 +85,7 @@ def test_a_picture_is_encoded_without_loss(mode):
         ({"image": picture(), "messages": CHAT[::-1]}, "turns that do not alternate"),
         ({"image": picture(), "messages": [{"role": "user", "content": [7]}]}, "turn without text"),
         (
-            {"image": picture(), "messages": [{"role": "system", "content": "x"}]},
+            {"image": picture(), "messages": [{"role": "tool", "content": "x"}]},
             "turn that is neither human's nor gpt's",
         ),
     ],

@@ -59,6 +59,17 @@ def test_reads_lines_as_well(read):
     assert len(samples) == 2
 
 
+@pytest.mark.parametrize("role", ["system", "gpt"])
+def test_what_is_said_before_the_first_question_is_left_out(read, role):
+    talk = record("q", "a")
+    talk["conversations"].insert(0, {"from": role, "value": "You see a picture."})
+    [sample], _ = read(talk)
+    assert [message.parts for message in sample.messages] == [("q",), ("a",)]
+
+
+TWICE = [{"from": "human", "value": "q"}, {"from": "human", "value": "q"}]
+
+
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
@@ -67,7 +78,8 @@ def test_reads_lines_as_well(read):
         (record("q", ""), "conversation without an answer"),
         (record("q"), "conversation without an answer"),
         (record("q", "a", image="none.png"), "image file is missing"),
-        ({"conversations": [{"from": "gpt", "value": "a"}]}, "turns that do not alternate"),
+        ({"conversations": [{"from": "gpt", "value": "a"}]}, "record without conversations"),
+        ({"conversations": TWICE}, "turns that do not alternate"),
         ({"conversations": [{"from": "cat", "value": "a"}]}, "neither human's nor gpt's"),
         ({"conversations": [{"from": "human", "value": 3}]}, "turn without text"),
     ],

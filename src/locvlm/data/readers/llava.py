@@ -15,6 +15,7 @@ from locvlm.io import read_jsonl
 from locvlm.json_stream import iter_json
 from locvlm.types import Message, Sample, Size
 
+_BEFORE = ("system", "gpt")
 _ROLES: dict[str, Literal["user", "assistant"]] = {
     "human": "user",
     "user": "user",
@@ -133,12 +134,16 @@ def _records(file: str, quarantine: Quarantine) -> Iterator[Any]:
 def read_turns(record: Any, where: str) -> tuple[Message, ...]:
     """The turns of a record {image, conversations}, which alternate; without the image marker.
 
+    A system's or an answering turn before the first question is left out, as in LLaVA's training.
+
     Raises:
         DataError: they do not alternate, one has no text, or there is a marker without an image.
     """
     turns = record.get("conversations") if isinstance(record, dict) else None
     if not isinstance(turns, list) or not turns:
         raise DataError("record without conversations", where=where)
+    if isinstance(turns[0], dict) and turns[0].get("from") in _BEFORE:
+        turns = turns[1:]
     messages = []
     for n, turn in enumerate(turns):
         role = turn.get("from") if isinstance(turn, dict) else None
@@ -149,6 +154,8 @@ def read_turns(record: Any, where: str) -> tuple[Message, ...]:
         if not isinstance(turn.get("value"), str):
             raise DataError("turn without text", where=f"{where}, turn {n}")
         messages.append(Message(_ROLES[role], (turn["value"],)))
+    if not messages:
+        raise DataError("record without conversations", where=where)
     # The marker stands on a line of its own before or after the question; the line goes with it.
     before, marker, after = turns[0]["value"].partition(IMAGE)
     text = before.rstrip() + after.lstrip() if marker else before
