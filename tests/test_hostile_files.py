@@ -185,6 +185,15 @@ def test_an_image_name_leads_nowhere_else_and_the_other_image_is_used(root, kind
     assert quarantine[0]["where"].startswith(str(root))
 
 
+@pytest.mark.parametrize("kind", ["coco", "captions", "panoptic", "mdetr"])
+def test_half_a_character_is_no_id(root, kind):
+    tables = changed(READERS[kind][0]["a.json"], ("images", 0, "id"), "\ud800")
+    tables = changed(tables, ("annotations", 0, "image_id"), "\ud800")
+    images, quarantine = prepared(root, kind, {"a.json": tables})
+    assert list(images.values()) == [picture(1)]
+    assert quarantine
+
+
 @pytest.mark.parametrize("kind", READERS)
 def test_any_value_anywhere_is_read_or_set_aside(root, kind):
     files = READERS[kind][0]

@@ -6,10 +6,10 @@ import tarfile
 import tracemalloc
 import zlib
 from dataclasses import replace
-from functools import partial
+from random import Random
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from locvlm.data import LocVLMDataModule, Quarantine, Source, write_shards
@@ -27,17 +27,24 @@ FEW = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scop
 
 
 def look(sample):
-    """What tells a sample's image from others in a batch."""
-    return int(PROCESSOR.pixel_values(sample).sum())
+    """What tells a sample from others in a batch: the sums of its tokens and of its pixels."""
+    found = PROCESSOR.encode(sample, sample.messages or LOCATE(sample, Random(0)))
+    return int(found["input_ids"].sum()), int(found["pixel_values"].sum())
 
 
 def epoch(folder, objective=None, processor=PROCESSOR, **options):
-    """Looks of the images that an epoch shows, and the reasons of the bad samples."""
+    """Looks of the samples that an epoch shows, and the reasons of the bad ones."""
     source = {"all": Source(str(folder), objective)}
     data = LocVLMDataModule(processor, source, batch_size=2, max_bad_samples=10**6, **options)
     batches = list(data.train_dataloader())
-    assert all(batch["input_ids"].shape[1] <= processor.max_length for batch in batches)
-    seen = {int(image.sum()) for batch in batches for image in batch["pixel_values"]}
+    assert max(batch["input_ids"].shape[1] for batch in batches) <= processor.max_length
+    seen = {
+        (int(ids[mask].sum()), int(image.sum()))
+        for batch in batches
+        for ids, mask, image in zip(
+            batch["input_ids"], batch["attention_mask"], batch["pixel_values"], strict=True
+        )
+    }
     return seen, list(data.bad_samples._reasons)
 
 
@@ -86,6 +93,7 @@ def test_whatever_happens_to_a_file_each_sample_is_shown_or_named(out, tmp_path,
 
     @FEW
     @given(st.integers(0, len(whole) - 1), st.integers(0, 255), st.booleans())
+    @example(max(0, whole.find(b"It is")), ord("O"), False)  # another text, and JSON all the same
     def check(at, value, is_cut):
         data = whole[:at] if is_cut else whole[:at] + bytes([value]) + whole[at + 1 :]
         (out / file).write_bytes(data)
@@ -93,7 +101,6 @@ def test_whatever_happens_to_a_file_each_sample_is_shown_or_named(out, tmp_path,
             seen, reasons = epoch(out)
         assert seen == {NAMES[name] for name in NAMES.keys() - named(reasons)}
         assert len(reasons) == len(named(reasons))
-        assert str(out) in "".join([*reasons, str(out)])
 
     check()
 
@@ -177,8 +184,7 @@ def test_members_with_hostile_names_are_never_unpacked(out, tmp_path):
     content = (out / "000000.tar").read_bytes()
     with tarfile.open(out / "000000.tar", "w") as tar:
         for name, kind in [
-            ("../../evil", tarfile.REGTYPE),
-            ("/tmp/evil", tarfile.REGTYPE),
+            ("/tmp/../../evil", tarfile.REGTYPE),
             ("link", tarfile.SYMTYPE),
             ("hard", tarfile.LNKTYPE),
             ("disk", tarfile.BLKTYPE),
@@ -188,8 +194,7 @@ def test_members_with_hostile_names_are_never_unpacked(out, tmp_path):
             member.type, member.linkname = kind, "../../../../etc/passwd"
             tar.addfile(member)
     before = (out / "000000.tar").stat().st_size
-    with (out / "000000.tar").open("ab") as tar:
-        tar.write(content)
+    (out / "000000.tar").write_bytes((out / "000000.tar").read_bytes() + content)
     index = json.loads((out / "000000.index.json").read_text())
     for row in index:
         row[0], row[3] = row[0] + before, row[3] + before
@@ -260,7 +265,7 @@ def test_a_huge_record_is_cut(tmp_path, what):
     folder = forged(tmp_path / "out", (record, picture(1)))
     with harmless(tmp_path), modest(600):
         seen, reasons = epoch(folder, None if record["messages"] else LOCATE)
-    assert seen == {look(talked(1))}
+    assert [image for _, image in seen] == [look(talked(1))[1]]
     assert reasons == []
 
 
@@ -287,8 +292,9 @@ def test_an_image_that_is_not_what_it_says_is_named_and_the_others_are_shown(tmp
 def test_a_run_of_bad_samples_ends_in_words(tmp_path):
     bad = [replace(talked(n), image=b"no image") for n in range(5)]
     folder = forged(tmp_path / "out", *((to_record(one), one.image) for one in bad))
-    with harmless(tmp_path), pytest.raises(DataError, match="samples in a row give nothing"):
+    with pytest.raises(DataError, match="samples in a row give nothing"):
         epoch(folder)
-    data = partial(LocVLMDataModule, PROCESSOR, {"all": Source(str(folder))}, batch_size=1)
+    source = {"all": Source(str(folder))}
+    loader = LocVLMDataModule(PROCESSOR, source, batch_size=1, max_bad_samples=2).train_dataloader()
     with pytest.raises(DataError, match=r"3 bad samples, 2 allowed(?s:.*)sample 000000-00000"):
-        list(data(max_bad_samples=2).train_dataloader())
+        list(loader)
