@@ -193,9 +193,12 @@ def litdata(samples, folder, processor, join, settings):
 
 
 def hub(samples, processor, join, settings):
+    import pyarrow
     from datasets import Dataset as Rows
+    from datasets.table import InMemoryTable
 
-    rows = Rows.from_list([row(sample) for sample in samples])
+    table = InMemoryTable(pyarrow.Table.from_pylist([row(sample) for sample in samples]))
+    rows = Rows(table, fingerprint="drawn")  # its own would pickle the table, which some refuse
     return lambda: DataLoader(
         Encoded(rows, processor), collate_fn=join, persistent_workers=True, **settings
     )
