@@ -137,8 +137,12 @@ class Processor:
             pixel_values=self.pixel_values(sample),
         )
 
-    def prompt(self, sample: Sample, messages: Sequence[Message]) -> Prompt:
+    def prompt(
+        self, sample: Sample, messages: Sequence[Message], pixel_values: Tensor | None = None
+    ) -> Prompt:
         """A conversation that ends with a question, up to where the assistant begins to speak.
+
+        `pixel_values`: of another prompt about this sample; a model reads their image once.
 
         Raises:
             DataError: the image cannot be read, or it takes more than `max_length` tokens.
@@ -147,10 +151,12 @@ class Processor:
         if len(ids) > self.max_length:  # cut at its end, it would lose its question
             raise DataError(
                 f"a prompt of at least {len(ids):,} tokens, {self.max_length:,} allowed",
-                where=_where(sample),
+                where=sample.where,
                 fix="ask with fewer turns or a shorter text",
             )
-        return Prompt(input_ids=torch.from_numpy(ids), pixel_values=self.pixel_values(sample))
+        if pixel_values is None:
+            pixel_values = self.pixel_values(sample)
+        return Prompt(input_ids=torch.from_numpy(ids), pixel_values=pixel_values)
 
     def pixel_values(self, sample: Sample) -> Tensor:
         """(N, 3, S, S) uint8, the images as the encoder sees them; N is 0 for a text-only sample.
@@ -164,7 +170,7 @@ class Processor:
         smallest = side if self.reduced_decode else None
         image = decode_image(sample.image, sample.source, smallest=smallest)
         height, width = image.shape[1:]
-        fill = tuple(round(255 * value) for value in self.mean)
+        fill = tuple(int(255 * value) for value in self.mean)  # cut off, as LLaVA does
         return to_frame(image, self.geometry(width, height), side, fill)[None]
 
     def decode(self, text: str, size: Size) -> Located:
@@ -248,7 +254,7 @@ class Processor:
         if sample.size is None:
             raise DataError(
                 f"{location} stands in a conversation without an image",
-                where=_where(sample),
+                where=sample.where,
                 fix="give the sample its image, or take the location out",
             )
         values = self.geometry(*sample.size).to_frame(location)
@@ -274,7 +280,7 @@ class Processor:
         weights = np.array(token_weights(encoded.offsets, rendered.learned), np.float32)
         if turns and sample.image is not None:
             if IMAGE not in rendered.text:
-                raise DataError("no question after the image", where=_where(sample))
+                raise DataError("no question after the image", where=sample.where)
             is_image = ids == self.image_token_id
             at = int(is_image.argmax()) if is_image.any() else len(ids)
             counts = np.where(is_image, self.image_tokens, 1)
@@ -282,14 +288,10 @@ class Processor:
             if at + self.image_tokens > self.max_length:
                 raise DataError(
                     f"the image needs {at + self.image_tokens} tokens, {self.max_length} allowed",
-                    where=_where(sample),
+                    where=sample.where,
                     fix="raise processor.max_length",
                 )
         return ids, weights
-
-
-def _where(sample: Sample) -> str:
-    return f"{sample.source}, sample {sample.key!r}"
 
 
 def _node(value: Any) -> dict[str, Any]:
