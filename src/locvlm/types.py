@@ -114,6 +114,11 @@ class Sample:
                 fix="give both, or neither for a text-only conversation",
             )
 
+    @property
+    def where(self) -> str:
+        """What error messages call it."""
+        return f"{self.source}, sample {self.key!r}"
+
 
 @dataclass(frozen=True, slots=True)
 class Question:

@@ -93,3 +93,13 @@ def test_refuses_a_device_that_does_not_exist(checkpoint):
 def test_refuses_a_batch_of_nothing(checkpoint):
     with pytest.raises(ConfigError, match="batch_size must be at least 1, got 0"):
         LocVLMPredictor(checkpoint, batch_size=0)
+
+
+def test_an_image_is_decoded_once_for_all_questions_of_a_batch(checkpoint, questions, monkeypatch):
+    predictor = LocVLMPredictor(checkpoint, batch_size=3, max_new_tokens=2)
+    decoded, decode = [], predictor.processor.pixel_values
+    monkeypatch.setattr(
+        predictor.processor, "pixel_values", lambda sample: decoded.append(1) or decode(sample)
+    )
+    predictor.answer([questions[n] for n in (0, 3, 1, 4, 2, 5)])
+    assert len(decoded) == 2

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
-from locvlm.errors import ConfigError, DataError
-from locvlm.models.language import caching
+from locvlm.errors import ConfigError
+from locvlm.models.prefix import read_prompts
 from locvlm.processor import Processor, Prompt
 
 if TYPE_CHECKING:
@@ -53,81 +52,6 @@ class Sampling:
             kept = ordered.masked_fill(outside, 0.0)
             probabilities = torch.zeros_like(kept).scatter(-1, order, kept)
         return torch.multinomial(probabilities, 1, generator=self.generator)[:, 0]
-
-
-@dataclass(slots=True)
-class Read:
-    """B prompts that the language model has read.
-
-    Args:
-        cache: their keys and values.
-        mask: (B, T) bool, false on the padding before shorter prompts; None where there is none.
-        lengths: (B,) tokens read, without padding.
-        logits: (B, V) of the token that comes next.
-    """
-
-    cache: DynamicCache
-    mask: Tensor | None
-    lengths: Tensor
-    logits: Tensor
-
-    def select(self, rows: Tensor) -> None:
-        """Keeps the prompts of `rows` (indices), in that order; one may occur many times."""
-        self.cache.batch_select_indices(rows)
-        self.mask = None if self.mask is None else self.mask[rows]
-        self.lengths = self.lengths[rows]
-        self.logits = self.logits[rows]
-
-    def read(self, model: "LocVLM", ids: Tensor) -> Tensor:
-        """Reads (B, A) further tokens.
-
-        Returns:
-            (B, A, V) logits of what comes after each; those after the last one are kept.
-        """
-        steps = torch.arange(ids.shape[1], device=ids.device)
-        if self.mask is not None:
-            self.mask = torch.cat([self.mask, torch.ones_like(ids, dtype=torch.bool)], dim=1)
-        logits = model.language_model(
-            input_ids=ids,
-            attention_mask=self.mask,
-            position_ids=self.lengths[:, None] + steps,
-            **caching(model.language_model, self.cache),
-        ).logits
-        self.lengths = self.lengths + ids.shape[1]
-        self.logits = logits[:, -1]
-        return logits
-
-
-def read_prompts(model: "LocVLM", prompts: Sequence[Prompt]) -> Read:
-    """Lets the language model read prompts, all at once, padded on the left.
-
-    Raises:
-        DataError: a prompt is longer than the language model can read.
-    """
-    lengths = torch.tensor([len(prompt["input_ids"]) for prompt in prompts])
-    longest = int(lengths.max())
-    limit = getattr(model.language_model.config, "max_position_embeddings", None)
-    if limit is not None and longest > limit:
-        raise DataError(
-            f"a prompt of {longest} tokens, the language model reads {limit} at most",
-            fix="ask with fewer turns or a shorter text",
-        )
-    input_ids = torch.zeros(len(prompts), longest, dtype=torch.long)
-    for row, prompt in zip(input_ids, prompts, strict=True):
-        row[longest - len(prompt["input_ids"]) :] = prompt["input_ids"]
-    mask = torch.arange(longest) >= longest - lengths[:, None]
-    input_ids, mask, lengths = (x.to(model.device) for x in (input_ids, mask, lengths))
-    pixel_values = torch.cat([prompt["pixel_values"] for prompt in prompts]).to(model.device)
-    cache = DynamicCache(config=model.language_model.config)
-    padded = None if bool(mask.all()) else mask
-    logits = model.language_model(
-        inputs_embeds=model.embed(input_ids, pixel_values),
-        attention_mask=padded,
-        position_ids=(mask.long().cumsum(dim=1) - 1).clamp(min=0),
-        **caching(model.language_model, cache),
-        logits_to_keep=1,
-    ).logits
-    return Read(cache, padded, lengths, logits[:, -1])
 
 
 def generate_ids(

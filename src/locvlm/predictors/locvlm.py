@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, TypedDict, TypeVar
 
 import torch
+from torch import Tensor
 
 from locvlm.errors import ConfigError, DataError
 from locvlm.io import sha256
@@ -25,7 +26,7 @@ class Decoding(TypedDict):
 
 
 class LocVLMPredictor:
-    """Answers with a saved LocVLM, in batches of questions of like length.
+    """Answers with a saved LocVLM, in batches of questions about the same images.
 
     Args:
         path: folder of a saved model, such as runs/<name>/model.
@@ -105,21 +106,30 @@ class LocVLMPredictor:
         return self.processor.decode(text, question.sample.size)
 
     def _generate(self, batch: Sequence[Question]) -> list[str]:
-        prompts = [self._prompt(question) for question in batch]
-        return self.model.generate(prompts, generator=self.generator, **self.decoding)
+        return self.model.generate(self._prompts(batch), generator=self.generator, **self.decoding)
 
     def _score(self, batch: Sequence[Question]) -> list[list[float]]:
-        prompts = [self._prompt(question) for question in batch]
-        return self.model.score(prompts, [question.candidates for question in batch])
+        return self.model.score(self._prompts(batch), [question.candidates for question in batch])
 
-    def _prompt(self, question: Question) -> Prompt:
-        return self.processor.prompt(question.sample, question.messages)
+    def _prompts(self, batch: Sequence[Question]) -> list[Prompt]:
+        """Each image is decoded once, and its prompts share it, so that it is read once too."""
+        prompts = []
+        images: dict[int, Tensor] = {}
+        for question in batch:
+            sample = question.sample
+            prompt = self.processor.prompt(sample, question.messages, images.get(id(sample)))
+            images[id(sample)] = prompt["pixel_values"]
+            prompts.append(prompt)
+        return prompts
 
     def _batched(
         self, questions: Sequence[Question], run: Callable[[Sequence[Question]], list[T]]
     ) -> list[T]:
-        """`run` on batches of questions of like length, so that little is padded."""
-        order = sorted(range(len(questions)), key=lambda n: _length(questions[n]))
+        """`run` on batches of questions about the same images, and of like length within them."""
+        groups: dict[int, list[tuple[int, int]]] = {}
+        for n, question in enumerate(questions):
+            groups.setdefault(id(question.sample), []).append((_length(question), n))
+        order = [n for group in sorted(map(sorted, groups.values()), key=max) for _, n in group]
         found: dict[int, T] = {}
         for batch in _slices(order, self.batch_size):
             results = run([questions[n] for n in batch])
