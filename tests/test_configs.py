@@ -18,6 +18,7 @@ STARTS = [
     ("train", ("model=locvlm_b",)),
     ("audit", ()),
     ("evaluate", ("checkpoint=x",)),
+    ("export", ("checkpoint=x", "output=x")),
     ("prepare", ("output=x",)),
     ("convert", ("dialect@from=llava", "dialect@to=ivb", "input=x", "output=y")),
 ]
@@ -78,7 +79,7 @@ def test_no_file_is_left_over():
     assert {str(path.relative_to(CONF)) for path in CONF.rglob("*.yaml")} <= used
 
 
-@pytest.mark.parametrize("command", ["train", "audit", "evaluate", "prepare"])
+@pytest.mark.parametrize("command", ["train", "audit", "evaluate", "export", "prepare"])
 def test_an_unknown_top_level_key_is_refused(command):
     with pytest.raises(Exception, match="Could not override 'nonsense'"):
         composed(command, ["nonsense=1"])

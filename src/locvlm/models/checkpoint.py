@@ -14,6 +14,8 @@ from locvlm.models import lora
 from locvlm.models.adapter import Adapter
 from locvlm.models.encoder import TimmEncoder
 from locvlm.models.language import fresh_arguments
+from locvlm.models.llava import llava_processor, load_llava
+from locvlm.models.llava_config import is_llava
 from locvlm.models.locvlm import LocVLM
 from locvlm.models.weights import fill, own_tensors, read_weights
 from locvlm.processor import Processor
@@ -60,16 +62,30 @@ def save_model(model: LocVLM, folder: str | Path) -> None:
 
 
 def load_model(folder: str | Path) -> LocVLM:
-    """The model that `save_model` wrote, in evaluation mode. Nothing is ever unpickled.
+    """The model that `save_model` wrote, or a LLaVA, in evaluation mode. No code is unpickled.
 
     Raises:
         CheckpointError: not a model folder, or its weights do not fit its architecture.
     """
+    if is_llava(folder):
+        return load_llava(folder)
     config = read_config(folder)
     parts = {name: build(config[name]) for name in PARTS}
     model = LocVLM(**parts, processor=Processor.load(folder))
     _fill(model, folder)
     return model.eval()
+
+
+def load_processor(folder: str | Path) -> Processor:
+    """The processor of a model that `load_model` loads.
+
+    Raises:
+        CheckpointError: not a model folder, or its files cannot be read.
+    """
+    if is_llava(folder):
+        return llava_processor(folder)
+    read_config(folder)
+    return Processor.load(folder)
 
 
 def load_weights(model: LocVLM, folder: str | Path) -> None:
@@ -108,7 +124,8 @@ def read_config(folder: str | Path) -> dict[str, Any]:
         raise CheckpointError(
             f"no {CONFIG} here" if Path(folder).is_dir() else "no such folder",
             where=str(folder),
-            fix="give the folder of a saved model, such as runs/<name>/model",
+            fix="give the folder of a saved model, such as runs/<name>/model, or of a LLaVA (hf "
+            "download llava-hf/llava-1.5-7b-hf --local-dir FOLDER)",
         )
     try:
         config = read_json(path)
@@ -119,7 +136,8 @@ def read_config(folder: str | Path) -> dict[str, Any]:
         raise CheckpointError(
             "this is a model of another kind" + (f": {kind}, of transformers" if kind else ""),
             where=str(path),
-            fix="give the folder of a model that locvlm saved, such as runs/<name>/model",
+            fix="give the folder of a model that locvlm saved, such as runs/<name>/model, or of a "
+            "LLaVA",
         )
     if config["format"] != FORMAT:
         raise CheckpointError(

@@ -156,12 +156,16 @@ def init_numbers(model: PreTrainedModel, tokens: Mapping[int, Sequence[int]]) ->
 
 def fresh_arguments(model: PreTrainedModel) -> dict[str, Any]:
     """The arguments of `fresh` that build this architecture again, without its weights."""
-    found = model.config.to_diff_dict()
-    architecture = found.pop("model_type")
-    known = AutoConfig.for_model(architecture).to_dict()
+    return {**architecture(model.config), "dtype": str(model.dtype).removeprefix("torch.")}
+
+
+def architecture(config: PreTrainedConfig) -> dict[str, Any]:
+    """The arguments of `fresh` that say the same as a configuration."""
+    found = config.to_diff_dict()
+    name = found.pop("model_type")
+    known = AutoConfig.for_model(name).to_dict()
     return {
-        "architecture": architecture,
-        "dtype": str(model.dtype).removeprefix("torch."),
+        "architecture": name,
         # A published config.json holds keys of its own besides, which say nothing to transformers.
         "options": {key: value for key, value in found.items() if key in known and key != "dtype"},
     }
