@@ -123,8 +123,7 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
     # Imported here: torch and lightning take seconds, and `--help` must not wait for them.
     from lightning import seed_everything
 
-    from locvlm.models.checkpoint import load_weights, read_config
-    from locvlm.processor import Processor
+    from locvlm.models.checkpoint import load_processor, model_from
     from locvlm.training.stages import check_unused, run_stages
 
     _quiet()
@@ -136,13 +135,12 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
     own: dict[str, Any] = {}
     if cfg.checkpoint is not None:
         # Its weights know its own token ids, whatever words the prompts of this run have.
-        read_config(cfg.checkpoint)
-        before = Processor.load(cfg.checkpoint)
+        before = load_processor(cfg.checkpoint)
         own["tokenizer"] = before.tokenizer
     processor = _make(cfg.processor, **own)
-    model = _make(cfg.model, processor=processor)
+    make = partial(_make, cfg.model, processor=processor)
+    model = make() if cfg.checkpoint is None else model_from(cfg.checkpoint, processor, make)
     if cfg.checkpoint is not None:
-        load_weights(model, cfg.checkpoint)
         _warn_of_changes(before.config(), processor.config())
     stages = [_stage(cfg, name, processor) for name in cfg.run]
     return run_stages(model, stages, folder, resume=resume).get("val/loss")

@@ -1,6 +1,7 @@
 """Saved models: a folder with model.safetensors, config.json and the processor's files."""
 
 import shutil
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,24 @@ def load_processor(folder: str | Path) -> Processor:
         return llava_processor(folder)
     read_config(folder)
     return Processor.load(folder)
+
+
+def model_from(folder: str | Path, processor: Processor, make: Callable[[], LocVLM]) -> LocVLM:
+    """A model to train on: a LLaVA as it is, or a new one with the weights of a model folder.
+
+    Args:
+        folder: of either.
+        processor: of the new model; it speaks the token ids of `load_processor(folder)`.
+        make: makes the new model, where the folder is none of a LLaVA.
+
+    Raises:
+        CheckpointError: as in `load_weights`.
+    """
+    if is_llava(folder):
+        return load_llava(folder, processor)
+    model = make()
+    load_weights(model, folder)
+    return model
 
 
 def load_weights(model: LocVLM, folder: str | Path) -> None:
