@@ -135,7 +135,14 @@ def test_a_second_run_is_refused_and_a_resumed_one_does_what_is_left(run, tmp_pa
         (["run=[instuct]"], r"no stage named instuct(?s:.*)encoder, pairs, instruct"),
         (["ckpt_path=best"], r"ckpt_path is 'best'(?s:.*)ckpt_path=last"),
         (["+stages.instruct.optimizer.lrr=1"], r"takes no 'lrr'(?s:.*)did you mean 'lr'"),
-        (["stages.instruct.trained=[lora]"], "no part named lora"),
+        (
+            ["stages.instruct.trained=[lora]"],
+            r"no part named lora in LocVLM\n.*stages\.instruct\.trained",
+        ),
+        (["lora=default"], r"weights cannot learn(?s:.*)stages\.pairs\.trained"),
+        (["lora=default", "lora.rank=0"], "rank must be at least 1"),
+        (["lora=default", "lora.dropout=2"], r"dropout probability(?s:.*)where: lora"),
+        (["quantization=3bit"], "no quantization '3bit'"),
         (["model.language_model.architecture=lama"], "no architecture 'lama'"),
         (["+scenes.splts={train: 4}"], r"takes no 'splts'\n.*scenes\.splts\n.*splits"),
         (["+scenes.splits.trian=4"], r"takes no 'trian'\n.*scenes\.splits\.trian\n.*'train'"),
@@ -183,6 +190,56 @@ def test_the_papers_models_compose_with_all_that_belongs_to_them(model, size, la
     assert cfg.stages.align.chat.user == ""
     assert cfg.stages.instruct.optimizer.lr == 2e-5
     assert (cfg.trainer.accelerator, cfg.trainer.precision) == ("gpu", "bf16-mixed")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "rates", "batch_sizes", "epochs"),
+    [
+        ("llava_v1", (2e-3, 2e-5), (128, 32), 3),
+        ("llava_v1_5", (1e-3, 2e-5), (256, 128), 1),
+        ("llava_v1_5_lora", (1e-3, 2e-4), (256, 128), 1),
+        ("llava_v1_5_qlora", (1e-3, 2e-4), (256, 128), 1),
+    ],
+)
+def test_llavas_recipes_compose_with_the_published_settings(recipe, rates, batch_sizes, epochs):
+    cfg = composed("model=locvlm_l", f"recipe={recipe}")
+    stages = [cfg.stages[name] for name in cfg.run]
+    assert list(cfg.run) == ["align", "instruct"]
+    assert tuple(stage.optimizer.lr for stage in stages) == rates
+    assert tuple(stage.batch_size or stage.data.batch_size for stage in stages) == batch_sizes
+    assert (stages[0].max_epochs, stages[1].max_epochs) == (1, epochs)
+    assert {(s.optimizer.weight_decay, s.scheduler.warmup) for s in stages} == {(0.0, 0.03)}
+    assert cfg.quantization == ("4bit" if recipe.endswith("qlora") else None)
+    if recipe.endswith("lora"):
+        assert (cfg.lora.rank, cfg.lora.alpha, cfg.lora.dropout) == (128, 256, 0.05)
+        assert list(stages[1].trained) == ["adapter", "lora"]
+        assert dict(stages[1].optimizer.rates) == {"adapter": 2e-5}
+    else:
+        assert cfg.lora is None
+
+
+@pytest.mark.parametrize("kind", ["null", "4bit", "8bit"])
+def test_lora_learns_from_a_saved_model_and_leaves_one_without_lora(run, tmp_path, kind):
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not there for this machine")
+    run("run=[encoder]")
+    first, second = (tmp_path / name / "model" for name in ("run", "second"))
+    run(
+        "run=[instruct]",
+        f"checkpoint={first}",
+        "lora=default",
+        "lora.rank=4",
+        f"quantization={kind}",
+        "stages.instruct.trained=[adapter,lora]",
+        "stages.instruct.batch_size=4",
+        folder=second.parent,
+    )
+    before, after = (load_file(folder / "model.safetensors") for folder in (first, second))
+    assert before.keys() == after.keys()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    linear = {name for name in before if name.startswith("language_model") and "proj" in name}
+    assert changed == linear | {name for name in before if name.startswith("adapter.")}
+    assert (second / "lora" / "adapter_model.safetensors").is_file()
+    assert isinstance(LocVLM.from_pretrained(second).locate(make_sample().image, "red"), list)
 
 
 def test_a_models_choices_can_be_overridden_on_the_command_line():

@@ -49,6 +49,8 @@ class AuditConfig:
     name: str = ""
     run: Any = None
     stages: Any = None
+    lora: Any = None
+    quantization: Any = None
     trainer: Any = None
 
 

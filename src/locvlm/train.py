@@ -21,6 +21,7 @@ from locvlm.mistakes import refused
 if TYPE_CHECKING:
     from lightning import Trainer
 
+    from locvlm.models import LocVLM
     from locvlm.processor import Processor
     from locvlm.training import Stage
 
@@ -40,7 +41,8 @@ QUIET = (
 class StageConfig:
     """What a stage in `conf/stage/` may hold.
 
-    Its length is `max_epochs` or `max_steps`; `chat` is another format than the model's own.
+    Its length is `max_epochs` or `max_steps`; `batch_size` is another than the data's own, `chat`
+    another format than the model's.
     """
 
     trained: list[str] = MISSING
@@ -49,19 +51,26 @@ class StageConfig:
     scheduler: Any = None
     max_epochs: int | None = None
     max_steps: int = -1
+    batch_size: int | None = None
     chat: Any = None
     module: Any = field(default_factory=lambda: {"_target_": "locvlm.training.LocVLMModule"})
 
 
 @dataclass
 class TrainConfig:
-    """What `conf/train.yaml` may hold; Hydra refuses any other top-level key."""
+    """What `conf/train.yaml` may hold; Hydra refuses any other top-level key.
+
+    `quantization` is `4bit` or `8bit`: of the language model, beside which LoRA or the adapter
+    learns.
+    """
 
     name: str = MISSING
     seed: int = 0
     run: list[str] = MISSING
     stages: dict[str, StageConfig] = field(default_factory=dict)
     model: Any = MISSING
+    quantization: str | None = None
+    lora: Any = None
     processor: Any = MISSING
     tokenizer: Any = MISSING
     coordinates: Any = MISSING
@@ -142,6 +151,7 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
     model = make() if cfg.checkpoint is None else model_from(cfg.checkpoint, processor, make)
     if cfg.checkpoint is not None:
         _warn_of_changes(before.config(), processor.config())
+    _freeze(model, cfg)
     stages = [_stage(cfg, name, processor) for name in cfg.run]
     return run_stages(model, stages, folder, resume=resume).get("val/loss")
 
@@ -171,6 +181,19 @@ def evaluation_config(cfg: DictConfig, folder: Path) -> DictConfig:
     return evaluation
 
 
+def _freeze(model: "LocVLM", cfg: DictConfig) -> None:
+    """Quantizes the language model and adds LoRA; then every stage must find what it trains."""
+    from locvlm.models.quantization import quantize
+    from locvlm.training.module import trainable
+
+    if cfg.quantization is not None:
+        quantize(model, cfg.quantization)
+    if cfg.lora is not None:
+        _make(cfg.lora, model=model)
+    for name in cfg.run:
+        trainable(model, cfg.stages[name].trained, f"stages.{name}.trained")
+
+
 def _warn_of_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
     """Says in which formats a model that is trained on will read and write from now on."""
     for name in ("coordinates", "geometry", "chat"):
@@ -190,6 +213,10 @@ def _stage(cfg: DictConfig, name: str, processor: "Processor") -> "Stage":
     if stage.chat is not None:
         processor = processor.speaking(_make(stage.chat))
 
+    given: dict[str, Any] = {"processor": processor}
+    if stage.batch_size is not None:
+        given["batch_size"] = stage.batch_size
+
     def module(model: Any) -> Any:
         return _make(
             stage.module,
@@ -202,7 +229,7 @@ def _stage(cfg: DictConfig, name: str, processor: "Processor") -> "Stage":
     return Stage(
         name=name,
         module=module,
-        data=partial(_make, stage.data, processor=processor),
+        data=partial(_make, stage.data, **given),
         trainer=partial(_trainer, cfg, stage),
     )
 

@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from locvlm import LocVLMModule
-from locvlm.errors import ConfigError
+from locvlm.errors import CheckpointError, ConfigError
+from locvlm.models.lora import add_lora, is_lora
+from locvlm.models.quantization import quantize
 from locvlm.training import adamw, cosine
 from locvlm.training.module import train_only
 from tests.tiny import make_model
@@ -29,8 +31,99 @@ def test_only_the_named_parts_learn(trainer, dialogues, trained):
     assert changed_parts(before, model.state_dict()) == set(trained)
 
 
+def test_lora_and_the_adapter_learn_and_what_is_beneath_lora_does_not(trainer, dialogues):
+    model = add_lora(make_model(), rank=4, alpha=8)
+    before = weights_of(model)
+    module = LocVLMModule(model, partial(torch.optim.SGD, lr=0.1), trained=["adapter", "lora"])
+    trainer(max_steps=2).fit(module, datamodule=dialogues())
+    after = model.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {name for name in before if is_lora(name) or name.startswith("adapter.")}
+    frozen = [weight for name, weight in model.named_parameters() if name not in changed]
+    assert all(weight.grad is None for weight in frozen)
+
+
+@pytest.mark.parametrize("kind", ["4bit", "8bit"])
+def test_lora_learns_beside_quantized_weights(trainer, dialogues, kind):
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not there for this machine")
+    model = add_lora(quantize(make_model(hidden_size=64), kind), rank=4, alpha=8)
+    module = LocVLMModule(model, partial(adamw, lr=1e-2), trained=["adapter", "lora"])
+    fit = trainer(max_epochs=8)  # validates after each epoch
+    fit.fit(module, datamodule=dialogues())
+    assert fit.callback_metrics["train/loss"] < 3
+
+
+def test_the_adapter_may_learn_alone_beneath_lora():
+    model = add_lora(make_model(), rank=4, alpha=8)
+    train_only(model, ["adapter"])
+    assert not model.language_model.training
+    assert {name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad} == {
+        "adapter"
+    }
+
+
+def test_the_adapter_keeps_a_rate_of_its_own_beside_lora(trainer, dialogues):
+    model = add_lora(make_model(), rank=4, alpha=8)
+    optimizer = partial(adamw, lr=2e-4, rates={"adapter": 2e-5})
+    module = LocVLMModule(model, optimizer, trained=["adapter", "lora"])
+    fit = trainer(max_steps=1)
+    fit.fit(module, datamodule=dialogues())
+    rates = {name: g["lr"] for g in fit.optimizers[0].param_groups for name in g["param_names"]}
+    assert {rate for name, rate in rates.items() if is_lora(name)} == {2e-4}
+    assert {rate for name, rate in rates.items() if name.startswith("adapter.")} == {2e-5}
+    assert len(rates) == 2 + 2 * 14
+
+
+@pytest.mark.parametrize(
+    "make", [partial(add_lora, rank=4, alpha=8), partial(quantize, kind="8bit")]
+)
+def test_weights_that_cannot_learn_are_refused(make):
+    with pytest.raises(ConfigError, match=r"own weights cannot learn(?s:.*)\[adapter,lora\]"):
+        train_only(make(make_model()), ["adapter", "language_model"])
+
+
+def test_a_checkpoint_leaves_out_what_is_beneath_lora(trainer, dialogues, tmp_path):
+    model = add_lora(make_model(), rank=4, alpha=8)
+    module = LocVLMModule(model, partial(adamw, lr=1e-3), trained=["adapter", "lora"])
+    fit = trainer(max_steps=1)
+    fit.fit(module, datamodule=dialogues())
+    fit.save_checkpoint(tmp_path / "last.ckpt")
+    stored = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"].keys()
+    parts = {name: None for name in stored if not is_lora(name)}
+    assert {name.split(".")[1] for name in parts} == {"encoder", "adapter"}
+    assert sum(map(is_lora, stored)) == 2 * 14
+
+
+@pytest.mark.parametrize(
+    ("seed", "rank", "message"),
+    [(1, 4, "trained on another language model"), (0, 2, r"lora_A.default.weight is 4x32")],
+)
+def test_a_checkpoint_of_another_model_is_refused(
+    trainer, dialogues, tmp_path, seed, rank, message
+):
+    def module(**options):
+        model = add_lora(make_model(seed=options["seed"]), rank=options["rank"], alpha=8)
+        return LocVLMModule(model, partial(adamw, lr=1e-3), trained=["adapter", "lora"])
+
+    fit = trainer(max_steps=1)
+    fit.fit(module(seed=0, rank=4), datamodule=dialogues())
+    fit.save_checkpoint(tmp_path / "last.ckpt")
+    with pytest.raises(CheckpointError, match=message):
+        trainer(max_steps=2).fit(
+            module(seed=seed, rank=rank),
+            datamodule=dialogues(),
+            ckpt_path=tmp_path / "last.ckpt",
+            weights_only=True,
+        )
+
+
 def test_a_part_that_the_model_does_not_have_is_refused():
-    with pytest.raises(ConfigError, match=r"no part named lora(?s:.*)encoder, adapter"):
+    with pytest.raises(ConfigError, match=r"no part named decoder(?s:.*)encoder, adapter"):
+        train_only(make_model(), ["adapter", "decoder"])
+
+
+def test_lora_that_was_not_added_is_refused():
+    with pytest.raises(ConfigError, match=r"no part named lora(?s:.*)added first: lora=default"):
         train_only(make_model(), ["adapter", "lora"])
 
 

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from locvlm.training.optim import MuonAdamW, adamw, cosine, wsd
+from locvlm.errors import ConfigError
+from locvlm.training.optim import MuonAdamW, adamw, adamw8bit, cosine, wsd
 from tests.tiny import make_model
 
 
@@ -137,6 +138,63 @@ def test_parts_may_have_a_rate_of_their_own():
     rates = {name: g["lr"] for g in optimizer.param_groups for name in names_of(g)}
     assert {rate for name, rate in rates.items() if name.startswith("adapter.")} == {0.02}
     assert {rate for name, rate in rates.items() if not name.startswith("adapter.")} == {0.1}
+
+
+@pytest.mark.parametrize("make", [adamw, adamw8bit])
+def test_a_rate_for_nothing_that_is_trained_is_refused(make):
+    with pytest.raises(ConfigError, match=r"begins with 'adaptr'(?s:.*)such as adapter"):
+        make(list(make_model().named_parameters()), lr=0.1, rates={"adaptr": 0.02})
+
+
+@pytest.mark.parametrize("paged", [False, True])
+def test_adamw8bit_has_the_groups_of_adamw(paged):
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not there for this machine")
+    named = list(make_model().named_parameters())
+    options = {"lr": 0.1, "weight_decay": 0.01, "rates": {"adapter": 0.02}}
+    ours = adamw8bit(named, paged=paged, **options).param_groups
+    theirs = adamw(named, **options).param_groups
+    for key in ("lr", "weight_decay", "param_names"):
+        assert [group[key] for group in ours] == [group[key] for group in theirs]
+
+
+class Wide(nn.Module):
+    """With more weights than bitsandbytes leaves in float32."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed = nn.Embedding(64, 128)
+        self.head = nn.Linear(128, 64)
+
+    def forward(self, ids):
+        return self.head(self.embed(ids))
+
+
+@pytest.mark.filterwarnings("ignore:Paged optimizers are not supported on CPU")
+@pytest.mark.parametrize("paged", [False, True])
+def test_adamw8bit_keeps_8_bit_moments_learns_and_goes_on_from_a_stored_state(tmp_path, paged):
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not there for this machine")
+
+    def make(net):
+        optimizer = adamw8bit(list(net.named_parameters()), lr=1e-2, paged=paged)
+        return optimizer, cosine(optimizer, 12)
+
+    net = Wide()
+    optimizer, scheduler = make(net)
+    first = learn(net, optimizer, scheduler, 6)
+    assert first[-1] < 0.5 * first[0]
+    moments = optimizer.state[net.embed.weight]
+    assert moments["state1"].dtype == moments["state2"].dtype == torch.uint8
+    state = {"net": net, "optimizer": optimizer, "scheduler": scheduler}
+    torch.save({key: value.state_dict() for key, value in state.items()}, tmp_path / "state.pt")
+    expected = learn(net, optimizer, scheduler, 6)
+
+    again = Wide()
+    optimizer, scheduler = make(again)
+    stored = torch.load(tmp_path / "state.pt", weights_only=True)
+    for key, value in {"net": again, "optimizer": optimizer, "scheduler": scheduler}.items():
+        value.load_state_dict(stored[key])
+    assert learn(again, optimizer, scheduler, 6) == expected
 
 
 def rates_of(schedule, n_steps, **options):

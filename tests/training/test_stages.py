@@ -9,7 +9,18 @@ from lightning.pytorch.loggers import CSVLogger
 
 from locvlm import LocVLM
 from locvlm.errors import ConfigError
-from locvlm.training import LocVLMModule, MuonAdamW, Stage, run_stages, wsd
+from locvlm.models.lora import add_lora, is_lora
+from locvlm.models.quantization import quantize
+from locvlm.training import (
+    LocVLMModule,
+    MuonAdamW,
+    RandomState,
+    Stage,
+    adamw,
+    adamw8bit,
+    run_stages,
+    wsd,
+)
 from tests.tiny import make_model
 
 
@@ -27,8 +38,9 @@ class Stop(Callback):
 @pytest.fixture
 def stage(trainer, dialogues):
     """Makes a stage of 9 steps that stores its state every 2 steps."""
+    muon = partial(MuonAdamW, lr=4e-3, adamw_lr=8e-3)
 
-    def make(name, trained=("adapter", "language_model"), stop_at=None):
+    def make(name, trained=("adapter", "language_model"), stop_at=None, optimizer=muon):
         def make_trainer(folder):
             checkpoint = ModelCheckpoint(
                 save_last=True, save_top_k=0, every_n_train_steps=2, enable_version_counter=False
@@ -39,12 +51,12 @@ def stage(trainer, dialogues):
                 logger=CSVLogger(folder, name="", version=""),
                 log_every_n_steps=1,
                 enable_checkpointing=True,
-                callbacks=[checkpoint, *([Stop(stop_at)] if stop_at else [])],
+                callbacks=[checkpoint, RandomState(), *([Stop(stop_at)] if stop_at else [])],
             )
 
         module = partial(
             LocVLMModule,
-            optimizer=partial(MuonAdamW, lr=4e-3, adamw_lr=8e-3),
+            optimizer=optimizer,
             scheduler=wsd,
             trained=trained,
         )
@@ -107,6 +119,45 @@ def test_a_resumed_run_ends_as_if_never_interrupted(stage, tmp_path, stop_at):
     )
     assert same(resumed, expected)
     assert same(LocVLM.from_pretrained(tmp_path / "cut" / "model"), expected)
+
+
+@pytest.mark.parametrize(
+    ("stopped", "kind", "optimizer"),
+    [
+        ("align", None, adamw),
+        ("instruct", None, adamw8bit),
+        ("instruct", "4bit", adamw),
+        ("more", "8bit", adamw8bit),
+    ],
+)
+def test_a_resumed_run_with_lora_ends_as_if_never_interrupted(
+    stage, tmp_path, stopped, kind, optimizer
+):
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not there for this machine")
+
+    def build():
+        model = make_model(hidden_size=64)
+        model = model if kind is None else quantize(model, kind).to("cpu")
+        return add_lora(model, rank=64, alpha=128, dropout=0.2)
+
+    def stages(stop_in=None):
+        make = partial(optimizer, lr=1e-2, rates={"adapter": 1e-3})
+        parts = {"align": ["adapter"], "instruct": ["adapter", "lora"], "more": ["adapter", "lora"]}
+        # Within an epoch: at its start the loader of these tests draws from torch's random state.
+        return [
+            stage(name, trained, stop_at=7 if name == stop_in else None, optimizer=make)
+            for name, trained in parts.items()
+        ]
+
+    expected = build()
+    run_stages(expected, stages(), tmp_path / "whole")
+    with pytest.raises(RuntimeError, match="power went out"):
+        run_stages(build(), stages(stop_in=stopped), tmp_path / "cut")
+    resumed = build()
+    run_stages(resumed, stages(), tmp_path / "cut", resume=True)
+    begun, ours, theirs = (dict(m.named_parameters()) for m in (build(), resumed, expected))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert not any(torch.equal(begun[name], ours[name]) for name in ours if is_lora(name))
 
 
 def test_a_run_stopped_in_the_first_stage_can_not_be_overwritten_but_resumed(stage, tmp_path):

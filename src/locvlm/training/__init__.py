@@ -3,7 +3,7 @@
 from locvlm.training.callbacks import Bar, FiniteLoss, RandomState, Throughput
 from locvlm.training.encoder import EncoderModule
 from locvlm.training.module import LocVLMModule
-from locvlm.training.optim import MuonAdamW, adamw, cosine, wsd
+from locvlm.training.optim import MuonAdamW, adamw, adamw8bit, cosine, wsd
 from locvlm.training.stages import Stage, run_stages
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Stage",
     "Throughput",
     "adamw",
+    "adamw8bit",
     "cosine",
     "run_stages",
     "wsd",

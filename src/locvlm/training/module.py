@@ -9,7 +9,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from locvlm.data.collate import Batch, n_samples
-from locvlm.errors import ConfigError
+from locvlm.errors import CheckpointError, ConfigError
+from locvlm.models import lora
+from locvlm.models.weights import differences
 
 NamedParameters: TypeAlias = Sequence[tuple[str, nn.Parameter]]
 MakeOptimizer: TypeAlias = Callable[[NamedParameters], Optimizer]
@@ -19,6 +21,8 @@ MakeScheduler: TypeAlias = Callable[[Optimizer, int], LRScheduler]
 class LocVLMModule(LightningModule):
     """Trains a `LocVLM` on batches of tokens and images.
 
+    Checkpoints leave out what can never learn: weights beneath LoRA, and quantized ones.
+
     Args:
         model: the network; it knows nothing of Lightning and is saved without this class.
         optimizer: makes the optimizer from (name, parameter) pairs of what is trained, such as
@@ -27,7 +31,7 @@ class LocVLMModule(LightningModule):
         trained: names of the parts of `model` that learn; all others are frozen.
 
     Raises:
-        ConfigError: `trained` names a part that the model does not have.
+        ConfigError: `trained` names a part that the model does not have, or that cannot learn.
     """
 
     def __init__(
@@ -42,6 +46,37 @@ class LocVLMModule(LightningModule):
         self.optimizer = optimizer
         self.scheduler = scheduler
         train_only(model, trained)
+        self.strict_loading = not lora.is_fixed(model)  # checked by on_load_checkpoint instead
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leaves out what stays as it is, and notes of which language model it was."""
+        if lora.is_fixed(self.model):
+            checkpoint["fixed"] = lora.fingerprint(self.model)
+            checkpoint["state_dict"] = self._kept(checkpoint["state_dict"])
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses a checkpoint of another model.
+
+        Raises:
+            CheckpointError: names what differs.
+        """
+        if not lora.is_fixed(self.model):
+            return
+        lora.check_fixed(self.model, checkpoint.get("fixed"), "ckpt_path")
+        wanted = self._kept(self.state_dict())
+        if lines := differences(wanted, checkpoint["state_dict"]):
+            raise CheckpointError(
+                "this is of another model:\n" + "\n".join(f"    {line}" for line in lines),
+                where="ckpt_path",
+                fix="give model and lora as in the run that wrote it",
+            )
+
+    def _kept(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {
+            name: tensor
+            for name, tensor in tensors.items()
+            if lora.is_kept(name.removeprefix("model."))
+        }
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch."""
@@ -93,16 +128,43 @@ def train_only(model: nn.Module, names: Sequence[str]) -> None:
     """Freezes `model` but for its parts `names`; frozen parts stay in evaluation mode.
 
     Raises:
-        ConfigError: `model` has no such part.
+        ConfigError: as in `trainable`.
     """
-    parts = dict(model.named_children())
+    learning = trainable(model, names)
+    model.requires_grad_(False)
+    for parameter in learning:
+        parameter.requires_grad_(True)
+    model.train()
+
+
+def trainable(model: nn.Module, names: Sequence[str], where: str = "trained") -> list[nn.Parameter]:
+    """The parameters of some parts: `encoder`, `adapter`, `language_model`, and `lora` if any.
+
+    Args:
+        model: a `LocVLM`.
+        names: of the parts.
+        where: they are named, for error messages.
+
+    Raises:
+        ConfigError: `model` has no such part, or it is one that cannot learn: the weights beneath
+            LoRA, and quantized ones.
+    """
+    parts = {name: list(part.parameters()) for name, part in model.named_children()}
+    if weights := lora.lora_parameters(model):
+        parts["lora"] = list(weights.values())
+    if lora.is_fixed(model):
+        del parts["language_model"]
+        if "language_model" in names:
+            raise ConfigError(
+                "the language model's own weights cannot learn: they are quantized or beneath LoRA",
+                where=where,
+                fix="let LoRA learn in their place: trained=[adapter,lora], lora=default",
+            )
     if unknown := sorted(set(names) - parts.keys()):
+        hint = "; LoRA has to be added first: lora=default" if "lora" in unknown else ""
         raise ConfigError(
             f"no part named {', '.join(unknown)} in {type(model).__name__}",
-            where="trained",
-            fix=f"choose from {', '.join(parts)}",
+            where=where,
+            fix=f"choose from {', '.join(parts)}{hint}",
         )
-    model.requires_grad_(False)
-    for name in names:
-        parts[name].requires_grad_(True)
-    model.train()
+    return [parameter for name in names for parameter in parts[name]]

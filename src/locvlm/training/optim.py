@@ -9,6 +9,9 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from locvlm.errors import ConfigError
+from locvlm.models.quantization import bitsandbytes
+
 Named = tuple[str, nn.Parameter]
 
 
@@ -29,20 +32,67 @@ def adamw(
         betas: as in AdamW.
         rates: learning rates of parts, by the beginning of their parameters' names, such as
             `adapter: 2e-5`.
+
+    Raises:
+        ConfigError: a name in `rates` begins none of the parameters' names.
     """
+    groups = _groups(parameters, lr, weight_decay, rates or {})
+    return torch.optim.AdamW(groups, lr=lr, betas=(betas[0], betas[1]))
+
+
+def adamw8bit(
+    parameters: Sequence[Named],
+    *,
+    lr: float,
+    weight_decay: float = 0.0,
+    betas: Sequence[float] = (0.9, 0.999),
+    rates: Mapping[str, float] | None = None,
+    paged: bool = False,
+) -> Optimizer:
+    """AdamW whose two moments take 2 bytes per weight in place of 8; by bitsandbytes.
+
+    Tensors of fewer than 4,096 weights keep moments in float32.
+
+    Args:
+        parameters: as in `adamw`, and so are `lr`, `weight_decay`, `betas` and `rates`.
+        lr: learning rate.
+        weight_decay: of all but norms and biases.
+        betas: as in AdamW.
+        rates: learning rates of parts.
+        paged: lets moments move to the computer's memory where the GPU's is full.
+
+    Raises:
+        ConfigError: as in `adamw`, or bitsandbytes is missing.
+
+    Source: Dettmers et al., 8-bit Optimizers via Block-wise Quantization, ICLR 2022.
+    """
+    bnb = bitsandbytes()
+    kind = bnb.optim.PagedAdamW8bit if paged else bnb.optim.AdamW8bit
+    groups = _groups(parameters, lr, weight_decay, rates or {})
+    optimizer: Optimizer = kind(groups, lr=lr, betas=(betas[0], betas[1]))
+    return optimizer
+
+
+def _groups(
+    parameters: Sequence[Named], lr: float, weight_decay: float, rates: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    """Parameters of one rate and decay together."""
+    for part in rates:
+        if not any(name.startswith(part) for name, _ in parameters):
+            raise ConfigError(
+                f"nothing that is trained has a name that begins with {part!r}",
+                where="optimizer.rates",
+                fix="give parts that the stage trains, such as adapter",
+            )
     groups: dict[tuple[float, float], list[Named]] = {}
     for name, parameter in parameters:
-        own = [rate for part, rate in (rates or {}).items() if name.startswith(part)]
+        own = [rate for part, rate in rates.items() if name.startswith(part)]
         decay = weight_decay if parameter.ndim > 1 else 0.0
         groups.setdefault((own[0] if own else lr, decay), []).append((name, parameter))
-    return torch.optim.AdamW(
-        [
-            {"params": members, "lr": rate, "weight_decay": decay}
-            for (rate, decay), members in groups.items()
-        ],
-        lr=lr,
-        betas=(betas[0], betas[1]),
-    )
+    return [
+        {"params": members, "lr": rate, "weight_decay": decay}
+        for (rate, decay), members in groups.items()
+    ]
 
 
 class MuonAdamW(Optimizer):
