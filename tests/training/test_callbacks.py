@@ -3,7 +3,6 @@ from functools import partial
 
 import pytest
 import torch
-from lightning.pytorch.loggers import CSVLogger
 
 from locvlm.errors import LocVLMError
 from locvlm.training import Bar, FiniteLoss, LocVLMModule, RandomState, Throughput, adamw
@@ -61,17 +60,6 @@ def test_a_disabled_bar_shows_nothing(trainer, dialogues, capsys, caplog):
     bar.enable()
 
 
-def test_speed_is_logged_in_samples_per_second(trainer, dialogues, tmp_path):
-    logger = CSVLogger(tmp_path, name="", version="")
-    run = trainer(max_steps=8, callbacks=[Throughput(every=2)], logger=logger, log_every_n_steps=1)
-    run.fit(module(), datamodule=dialogues())
-    rows = (tmp_path / "metrics.csv").read_text().splitlines()
-    column = rows[0].split(",").index("train/samples_per_s")
-    speeds = [float(row.split(",")[column]) for row in rows[1:] if row.split(",")[column]]
-    assert len(speeds) >= 3
-    assert all(speed > 0 for speed in speeds)
-
-
 def test_a_resumed_run_draws_what_the_run_would_have_drawn(trainer, dialogues):
     callback = RandomState()
     torch.manual_seed(1)
@@ -84,18 +72,3 @@ def test_a_resumed_run_draws_what_the_run_would_have_drawn(trainer, dialogues):
     assert torch.rand(3).equal(expected)
     callback.on_train_batch_start(trainer(), module(), {}, 1)
     assert not torch.rand(3).equal(expected)
-
-
-def test_padding_is_logged(trainer, dialogues, tmp_path):
-    logger = CSVLogger(tmp_path, name="", version="")
-    run = trainer(max_steps=4, callbacks=[Throughput(every=2)], logger=logger, log_every_n_steps=1)
-    data = dialogues()
-    data.examples[0]["input_ids"] = data.examples[0]["input_ids"][:-4]
-    data.examples[0]["labels"] = data.examples[0]["labels"][:-4]
-    data.examples[0]["loss_weights"] = data.examples[0]["loss_weights"][:-4]
-    run.fit(module(), datamodule=data)
-    rows = (tmp_path / "metrics.csv").read_text().splitlines()
-    column = rows[0].split(",").index("train/padding")
-    shares = [float(row.split(",")[column]) for row in rows[1:] if row.split(",")[column]]
-    length = len(data.examples[1]["input_ids"])
-    assert (shares[0], shares[-1]) == pytest.approx((1 / length, 0.0), abs=1e-6)

@@ -1,10 +1,11 @@
 """Training of a model in stages, with Lightning."""
 
-from locvlm.training.callbacks import Bar, FiniteLoss, RandomState, Throughput
+from locvlm.training.callbacks import Bar, FiniteLoss, RandomState
 from locvlm.training.encoder import EncoderModule
 from locvlm.training.module import LocVLMModule
 from locvlm.training.optim import MuonAdamW, adamw, adamw8bit, cosine, wsd
 from locvlm.training.stages import Stage, run_stages
+from locvlm.training.throughput import Throughput
 
 __all__ = [
     "Bar",

@@ -18,9 +18,9 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 from torch import Tensor
 
-from locvlm.data.collate import n_samples
 from locvlm.errors import LocVLMError
 
 logger = logging.getLogger(__name__)
@@ -63,12 +63,13 @@ class Bar(ProgressBar):
             return
         self._bar = Progress(
             TextColumn("[bold]{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=20),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[metrics]}"),
+            TextColumn("{task.fields[metrics]}", table_column=Column(ratio=1)),  # wraps
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=console,
+            expand=True,
         )
         self._task = self._bar.add_task(
             self._name, total=self._total, completed=trainer.global_step, metrics=""
@@ -120,50 +121,6 @@ class Bar(ProgressBar):
             f"{name.removeprefix('train/')} {value:.3g}"
             for name, value in trainer.progress_bar_metrics.items()
         )
-
-
-class Throughput(Callback):
-    """Logs the speed of training and the share of padding.
-
-    `train/samples_per_s` are training samples per second on all devices together; validation and
-    checkpoints do not count as training time. `train/padding` is the share of a batch's tokens, 0
-    to 1, that are padding.
-
-    Args:
-        every: steps over which it is measured.
-    """
-
-    def __init__(self, every: int = 10):
-        self.every = every
-        self._n_samples = 0
-        self._seconds = 0.0
-        self._end: float | None = None
-        self._shown: list[Tensor] = []  # per batch, the share of tokens that are no padding
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Counts a batch from the end of the one before, so that waiting for data counts."""
-        now = time.monotonic()
-        if self._end is not None:
-            self._seconds += now - self._end
-            self._n_samples += n_samples(batch) * trainer.world_size
-        self._end = now
-        if "attention_mask" in batch:
-            self._shown.append(batch["attention_mask"].float().mean())
-        if self._n_samples and (batch_idx + 1) % self.every == 0:
-            pl_module.log(
-                "train/samples_per_s", self._n_samples / self._seconds, prog_bar=True, batch_size=1
-            )
-            self._n_samples, self._seconds = 0, 0.0
-            if self._shown:
-                padding = 1 - torch.stack(self._shown).mean()
-                pl_module.log("train/padding", padding, batch_size=1)
-                self._shown = []
-
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stops the clock until the next batch has ended."""
-        self._end = None
 
 
 class RandomState(Callback):
