@@ -3,8 +3,8 @@ from functools import wraps
 import pytest
 import torch
 
-from locvlm.models.generation import asking
-from locvlm.models.prefix import read_prompts
+from locvlm.models.generation import Sampling, asking, generate_ids
+from locvlm.models.prefix import Read, read_prompts
 from locvlm.types import Message, Sample
 from tests.tiny import ask, dialogue, make_model, make_sample
 
@@ -32,14 +32,16 @@ def mixed(sharing):
     return sharing(
         *((sample, ask(text)) for text in TEXTS for sample in (RED, BLUE)),
         (Sample("text", "test"), ask("Is there a blue square?")),
-        (make_sample("green"), [*dialogue(), *ask("Is it left?")]),
         (RED, [*dialogue(), *ask("Is it left?")]),
     )
 
 
 def logits_of(model, prompts):
+    """(B, V), in the order of the prompts."""
     with asking(model):
-        return read_prompts(model, prompts).logits
+        state = read_prompts(model, prompts)
+    order = [state.prompts.index(n) for n in range(len(prompts))]
+    return state.logits.flatten(0, 1)[order]
 
 
 def test_prompts_that_share_an_image_are_read_as_alone(model, mixed):
@@ -47,10 +49,16 @@ def test_prompts_that_share_an_image_are_read_as_alone(model, mixed):
     assert torch.allclose(logits_of(model, mixed), alone, atol=1e-5)
 
 
-@pytest.mark.parametrize("attention", ["eager", "sdpa"])
-def test_they_get_the_answers_and_likelihoods_of_prompts_alone(processor, mixed, attention):
-    model = make_model(processor=processor, attention=attention)
-    options = {"max_new_tokens": 12}
+@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+@pytest.mark.parametrize("attention", ["eager", "sdpa", "without masks"])
+def test_they_get_the_answers_and_likelihoods_of_prompts_alone(
+    processor, mixed, attention, architecture, monkeypatch
+):
+    if attention == "without masks":  # as flash attention, which is for GPUs
+        monkeypatch.setattr("locvlm.models.prefix._is_flash", lambda model: True)
+        attention = "sdpa"
+    model = make_model(processor=processor, attention=attention, architecture=architecture)
+    options = {"max_new_tokens": 40}
     alone = [model.generate([prompt], **options)[0] for prompt in mixed]
     assert model.generate(mixed, **options) == alone
     candidates = [["left.", "right of it."]] * len(mixed)
@@ -101,3 +109,54 @@ def test_prompts_without_an_image_are_read_whole(model, processor):
     text = Sample("text", "test")
     prompts = [processor.prompt(text, [Message("user", (words,))]) for words in ("a", "b c")]
     assert logits_of(model, prompts).shape[0] == 2
+
+
+def test_what_has_ended_makes_room_for_the_others(model, sharing, monkeypatch):
+    prompts = sharing(*((sample, ask(text)) for text in TEXTS for sample in (RED, BLUE)))
+    monkeypatch.setattr(model.processor, "end_id", -1)  # never said
+    options = {"max_new_tokens": 40, "sampling": Sampling()}
+    with asking(model):
+        said = [generate_ids(model, [prompt], **options) for prompt in prompts]
+    # A token that half of them say sooner than others, as if it were the end.
+    ends = [
+        sorted(ids.index(token) if token in ids else 40 for [ids] in said) for token in range(500)
+    ]
+    token = max(range(500), key=lambda n: ends[n][-1] - ends[n][len(ends[n]) // 2])
+    assert ends[token][-1] > ends[token][4]
+    monkeypatch.setattr(model.processor, "end_id", token)
+    sizes, say = [], Read.say
+    monkeypatch.setattr(
+        Read, "say", lambda self, model, ids: sizes.append(len(ids)) or say(self, model, ids)
+    )
+    with asking(model):
+        found = generate_ids(model, prompts, **options)
+    assert found == [ids[: ids.index(token) if token in ids else 40] for [ids] in said]
+    assert sizes[0] > sizes[-1]
+
+
+def test_a_few_that_share_do_not_spread_the_others(model, processor, sharing):
+    prompts = sharing(*((RED, ask(text)) for text in TEXTS))
+    prompts += [processor.prompt(BLUE, ask("Is there?")) for _ in range(12)]
+    with asking(model):
+        assert read_prompts(model, prompts).lengths.shape == (16, 1)
+
+
+def test_slots_are_dropped_where_whole_rows_or_slots_are_done(model, sharing):
+    words = ("red", "blue", "cat", "dog")
+    prompts = sharing(
+        *((sample, ask(f"Is a {word} there?")) for word in words for sample in (RED, BLUE))
+    )
+    with asking(model):
+        state = read_prompts(model, prompts)
+        assert state.prompts == [0, 2, 4, 6, 1, 3, 5, 7]
+        assert state.keep([0, 1, 4]) == [0, 1, 4, 5]
+        assert state.prompts == [0, 2, 1, 3]
+        assert state.keep([1, 2]) == [1, 2]
+        assert state.prompts == [2, 1]
+        assert state.lengths.shape == (2, 1)
+        state.say(model, torch.tensor([5, 6], device=model.device))
+        wanted = []
+        for prompt, token in ((prompts[2], 5), (prompts[1], 6)):
+            ids = torch.cat([prompt["input_ids"], torch.tensor([token])])
+            wanted.append(model(ids[None], pixel_values=prompt["pixel_values"])[0, -1])
+    assert torch.allclose(state.logits[:, 0], torch.stack(wanted), atol=1e-5)

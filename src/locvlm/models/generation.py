@@ -77,23 +77,20 @@ def generate_ids(
         raise ConfigError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
     state = read_prompts(model, prompts)
     answers: list[list[int]] = [[] for _ in prompts]
-    rows = list(range(len(prompts)))  # whose answer each row of the batch continues; -1: ended
+    going = {place for place, n in enumerate(state.prompts) if n >= 0}
     for _ in range(max_new_tokens):
-        ids = sampling(_sayable(model, state.logits))
+        ids = sampling(_sayable(model, state.logits.flatten(0, 1)))
         said = ids.tolist()
-        for index, token in enumerate(said):
-            if token == model.processor.end_id:
-                rows[index] = -1
-            elif rows[index] >= 0:
-                answers[rows[index]].append(token)
-        going = [index for index, row in enumerate(rows) if row >= 0]
+        going -= {place for place in going if said[place] == model.processor.end_id}
+        for place in going:
+            answers[state.prompts[place]].append(said[place])
         if not going:
             break
-        if 2 * len(going) <= len(rows):  # half have ended: go on with the others only
-            keep = torch.tensor(going, device=ids.device)
-            state.select(keep)
-            ids, rows = ids[keep], [rows[index] for index in going]
-        state.read(model, ids[:, None])
+        if 2 * len(going) <= len(said):  # half have ended: go on with the others only
+            kept = state.keep(sorted(going))
+            ids = ids[torch.tensor(kept, device=ids.device)]
+            going = {new for new, old in enumerate(kept) if old in going}
+        state.say(model, ids)
     return answers
 
 
@@ -110,18 +107,19 @@ def score_ids(
         candidates: for each prompt, its candidates' token ids with the end token.
     """
     state = read_prompts(model, prompts)
-    device = state.logits.device
-    rows = [row for row, own in enumerate(candidates) for _ in own]
-    answers = [torch.tensor(ids) for own in candidates for ids in own]
-    state.select(torch.tensor(rows, device=device))
-    ids = torch.nn.utils.rnn.pad_sequence(answers, batch_first=True).to(device)
-    logits = [state.logits[:, None]]
-    if ids.shape[1] > 1:
-        # Shorter candidates are padded on the right, where causal attention never looks.
-        logits.append(state.read(model, ids[:, :-1]))
-    likelihoods = torch.cat(logits, dim=1).float().log_softmax(dim=-1)
-    likelihoods = likelihoods.gather(-1, ids[..., None])[..., 0].cpu()
-    sums = iter(float(row[: len(ids)].sum()) for row, ids in zip(likelihoods, answers, strict=True))
+    place_of = {n: place for place, n in enumerate(state.prompts)}
+    answers = [(place_of[n], torch.tensor(ids)) for n, own in enumerate(candidates) for ids in own]
+    first = state.logits.flatten(0, 1)
+    longer = [(place, ids[:-1]) for place, ids in answers if len(ids) > 1]
+    behind = iter(state.after(model, longer) if longer else ())
+    logits = [
+        torch.cat([first[place, None], next(behind)]) if len(ids) > 1 else first[place, None]
+        for place, ids in answers
+    ]
+    ids = torch.cat([ids for _, ids in answers]).to(first.device)
+    likelihoods = torch.cat(logits).float().log_softmax(dim=-1).gather(-1, ids[:, None])[:, 0]
+    parts = likelihoods.cpu().split([len(ids) for _, ids in answers])
+    sums = iter(float(part.sum()) for part in parts)
     return [[next(sums) for _ in own] for own in candidates]
 
 

@@ -1,7 +1,8 @@
 """The language model: any transformers causal LM, with its weights or fresh."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from inspect import signature
 from typing import Any
 
@@ -201,20 +202,24 @@ def logits_where(
     Returns:
         (K, V) logits of the positions in row order.
     """
-
-    def pick(_: nn.Module, hidden: tuple[Tensor, ...]) -> tuple[Tensor]:
-        return (hidden[0][keep][None],)
-
-    # Before the model's own head: what some models do to their logits later (scale, cap) stays.
-    hook = model.get_output_embeddings().register_forward_pre_hook(pick)
-    try:
+    with picking(model, lambda hidden: hidden[keep][None]):
         # With a cache, or a mask of ones, transformers would let packed examples see each other.
         logits: Tensor = model(
             inputs_embeds=inputs, position_ids=position_ids, use_cache=False
         ).logits
+    return logits[0]
+
+
+@contextmanager
+def picking(model: PreTrainedModel, pick: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Meanwhile `model` makes logits of what `pick` takes of its (B, T, D) hidden states only."""
+    # Before the model's own head: what some models do to their logits later (scale, cap) stays.
+    head: nn.Module = model.get_output_embeddings()
+    hook = head.register_forward_pre_hook(lambda _, hidden: (pick(hidden[0]),))
+    try:
+        yield
     finally:
         hook.remove()
-    return logits[0]
 
 
 def _config(architecture: str, options: dict[str, Any]) -> PreTrainedConfig:
