@@ -383,7 +383,7 @@ def test_two_processes_killed_in_an_epoch_go_on_to_the_very_same_weights(scenes_
         "data.num_workers=1",
         "data.pack=true",
         "trainer.devices=2",
-        "+trainer.strategy=ddp",
+        "trainer.strategy=ddp",
     ]
     whole = command(*choices, "name=whole", folder=tmp_path)
     assert whole.returncode == 0, whole.stderr
@@ -401,7 +401,7 @@ def test_two_processes_killed_in_an_epoch_go_on_to_the_very_same_weights(scenes_
     resume = [*choices, "name=killed", "ckpt_path=last"]
     alone = command(*resume, "trainer.devices=1", folder=tmp_path)
     assert alone.returncode == 1
-    assert "in the middle of an epoch: processes was 2 and is 1" in alone.stderr
+    assert "in the middle of an epoch: samples per step was 4 and is 2" in alone.stderr
     done = command(*resume, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     ours, expected = weights(killed), weights(tmp_path / "runs" / "whole")

@@ -131,6 +131,7 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
     check_targets(OmegaConf.to_container(cfg, resolve=True))
     # Imported here: torch and lightning take seconds, and `--help` must not wait for them.
     from lightning import seed_everything
+    from lightning.pytorch.utilities import rank_zero_only
 
     from locvlm.models.checkpoint import load_processor, model_from
     from locvlm.training.stages import check_unused, run_stages
@@ -139,7 +140,7 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
     resume = cfg.ckpt_path == "last"
     if not resume:
         check_unused(folder)
-    write_text(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+    rank_zero_only(write_text)(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
     seed_everything(cfg.seed, workers=True, verbose=False)
     own: dict[str, Any] = {}
     if cfg.checkpoint is not None:

@@ -37,16 +37,6 @@ def test_no_sample_comes_twice_before_all_others_came_once(shards, epoch_length,
     assert [turn for *_, turn in endless] == [n // total for n in range(len(endless))]
 
 
-@given(SHARDS, st.integers(1, 7), st.integers(0, 3))
-def test_ranks_share_an_epoch_without_loss_or_repetition(shards, ranks, number):
-    whole = draws(Mixture([shards]), number, multiple_of=ranks)
-    dealt = [whole[rank::ranks] for rank in range(ranks)]
-    assert len({len(own) for own in dealt}) == 1
-    assert len(set(whole)) == len(whole)
-    if len(whole) == sum(shards):
-        assert sorted(sample for _, sample, _ in whole) == list(range(sum(shards)))
-
-
 def test_weights_are_kept_whatever_the_sizes():
     mixture = Mixture([[1000], [10, 10]], [3, 1], epoch_length=100)
     assert mixture.counts() == [75, 25]

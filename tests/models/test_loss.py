@@ -2,7 +2,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from locvlm.models.loss import weighted_cross_entropy
+from locvlm.models.loss import learned_weight, weighted_cross_entropy
+from locvlm.processor import IGNORE_INDEX
+from tests.tiny import make_model
 
 LOGITS = torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 3.0]])
 LABELS = torch.tensor([0, 2, 2])
@@ -31,3 +33,25 @@ def test_where_nothing_is_learned_it_is_zero_with_gradients(weights):
     loss.backward()
     assert loss.item() == 0
     assert logits.grad is not None
+
+
+def test_the_losses_of_batches_add_up_by_what_they_weigh():
+    model = make_model()
+    ids = torch.randint(1, 20, (3, 7))
+    labels = ids.masked_fill(torch.rand(3, 7) < 0.4, IGNORE_INDEX)
+    labels[:, 0] = 5  # never learned, for nothing stands before it
+    for weights in (None, torch.rand(3, 7)):
+        losses = [
+            model(
+                ids[rows],
+                labels=labels[rows],
+                loss_weights=None if weights is None else weights[rows],
+            )
+            for rows in (slice(0, 2), slice(2, 3), slice(0, 3))
+        ]
+        parts = [
+            learned_weight(labels[rows], None if weights is None else weights[rows])
+            for rows in (slice(0, 2), slice(2, 3))
+        ]
+        mean = sum(loss * part for loss, part in zip(losses, parts, strict=False)) / sum(parts)
+        torch.testing.assert_close(mean, losses[-1])

@@ -14,7 +14,7 @@ def module():
     torch.manual_seed(0)
     optimizer = partial(lambda named: torch.optim.AdamW([p for _, p in named], lr=3e-3))
     module = EncoderModule(make_model(make_processor()), optimizer, words=WORDS)
-    module.log = lambda *args, **options: None
+    module.log_dict = lambda *args, **options: None
     return module
 
 

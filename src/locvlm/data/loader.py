@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
@@ -17,6 +18,10 @@ from locvlm.processor import Example
 
 class BatchSampler(Sampler[list[Draw]]):
     """The draws of an epoch that fall to one rank, in batches; all ranks get as many.
+
+    A step takes the next `world_size` * `batch_size` draws, however many ranks share them. Where an
+    epoch does not divide by the ranks, its last step borrows up to `world_size` - 1 draws of the
+    next epoch.
 
     Args:
         mixture: the order of all draws.
@@ -49,7 +54,10 @@ class BatchSampler(Sampler[list[Draw]]):
         return math.ceil(len(self.mixture) / (self.world_size * self.batch_size))
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        order = self.mixture.epoch(self.epoch, multiple_of=self.world_size)
+        order = self.mixture.epoch(self.epoch)
+        if missing := -len(order) % self.world_size:
+            borrowed = np.resize(self.mixture.epoch(self.epoch + 1), (missing, 3))
+            order = np.concatenate([order, borrowed])
         own = order[self.rank :: self.world_size]
         firsts = range(self.start * self.batch_size, len(own), self.batch_size)
         return (
@@ -62,8 +70,9 @@ class Loader:
     """Batches of an epoch of examples, for a Trainer or a plain loop.
 
     Its state is a position in an order that depends on neither workers nor ranks. So a run can be
-    stopped anywhere and go on with the very next batch, with another number of workers too, and
-    rank 0's state, the only one that Lightning stores, serves all ranks. Lightning sees no
+    stopped anywhere and go on with the very next batch, with another number of workers too, or of
+    processes that together take as many samples per step. Rank 0's state, the only one that
+    Lightning stores, serves all ranks. Lightning sees no
     `DataLoader` here: it would deal the samples of each rank out to all ranks once more.
 
     Args:
@@ -115,8 +124,8 @@ class Loader:
         """Goes on where `state` was taken.
 
         Raises:
-            ConfigError: the data, the batch size or the number of processes are others, and the
-                interrupted epoch was not at its end.
+            ConfigError: the data or the number of samples per step are others, and the interrupted
+                epoch was not at its end.
         """
         epoch, batches = state["epoch"], state["batches"]
         if batches >= len(self):
@@ -130,15 +139,15 @@ class Loader:
             raise ConfigError(
                 f"cannot go on in the middle of an epoch: {'; '.join(changed)}",
                 where="data",
-                fix="go on with the settings and shards of the interrupted run; the number of "
-                "workers may change",
+                fix="go on with the settings and shards of the interrupted run; the numbers of "
+                "workers and processes may change, where data.batch_size times processes stays",
             )
         self.sampler.epoch, self.sampler.start = epoch, batches
 
     def _order(self) -> dict[str, Any]:
         mixture = {**asdict(self.sampler.mixture), "shards": self.sampler.mixture.lengths}
-        ours = {"batch_size": self.sampler.batch_size, "processes": self.sampler.world_size}
-        return mixture | ours
+        per_step = self.sampler.batch_size * self.sampler.world_size
+        return mixture | {"samples per step": per_step}
 
     def _checked(self, batches: Iterator[tuple[Any, list[str]]]) -> Iterator[Any]:
         for batch, skipped in batches:

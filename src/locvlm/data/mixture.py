@@ -83,25 +83,22 @@ class Mixture:
         """Samples of each source."""
         return [sum(lengths) for lengths in self.shards]
 
-    def counts(self, length: int | None = None) -> list[int]:
-        """Samples that an epoch of `length` takes of each source; they add up to it."""
+    def counts(self) -> list[int]:
+        """Samples that an epoch takes of each source; they add up to its length."""
         shares = np.cumsum(self._weights()) / sum(self._weights())
-        edges = np.rint(shares * (len(self) if length is None else length)).astype(int)
+        edges = np.rint(shares * len(self)).astype(int)
         return [int(count) for count in np.diff(edges, prepend=0)]
 
-    def epoch(self, number: int, multiple_of: int = 1) -> Integers:
+    def epoch(self, number: int) -> Integers:
         """All draws of epoch `number`, in order.
 
         Args:
             number: from 0.
-            multiple_of: ranks, which must all get as many: the epoch takes up to
-                `multiple_of` - 1 samples more where it does not divide, and the next one goes on
-                after them.
 
         Returns:
             (L, 3): the values of a `Draw` in each row.
         """
-        counts = self.counts(-(-len(self) // multiple_of) * multiple_of)
+        counts = self.counts()
         rng = np.random.default_rng([self.seed, 0, number])
         sources = rng.permutation(np.repeat(np.arange(len(counts)), counts))
         draws = np.empty((len(sources), 3), dtype=np.int64)

@@ -67,6 +67,6 @@ class EncoderModule(LocVLMModule):
             right &= logits.argmax(-1) == labels[:, group]
         shown = labels.amax(dim=1) > 0
         accuracy = right[shown].float().mean() if shown.any() else torch.tensor(0.0)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(features))
-        self.log("train/patch_accuracy", accuracy, prog_bar=True, batch_size=len(features))
+        told = {"train/loss": loss, "train/patch_accuracy": accuracy}
+        self.log_dict(told, prog_bar=True, sync_dist=True, batch_size=len(features))
         return loss

@@ -11,7 +11,9 @@ from torch.optim.lr_scheduler import LRScheduler
 from locvlm.data.collate import Batch, n_samples
 from locvlm.errors import CheckpointError, ConfigError
 from locvlm.models import lora
+from locvlm.models.loss import learned_weight
 from locvlm.models.weights import differences
+from locvlm.training.strategies import rank_part
 
 NamedParameters: TypeAlias = Sequence[tuple[str, nn.Parameter]]
 MakeOptimizer: TypeAlias = Callable[[NamedParameters], Optimizer]
@@ -80,15 +82,19 @@ class LocVLMModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch."""
-        loss: Tensor = self.model(**batch)
-        self.log("train/loss", loss, prog_bar=True, batch_size=n_samples(batch))
+        loss = self._loss(batch)
+        size = n_samples(batch)
+        self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=size)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Logs the loss of a batch."""
-        loss = self.model(**batch)
         size = n_samples(batch)
-        self.log("val/loss", loss, prog_bar=True, sync_dist=True, batch_size=size)
+        self.log("val/loss", self._loss(batch), prog_bar=True, sync_dist=True, batch_size=size)
+
+    def _loss(self, batch: Batch) -> Tensor:
+        loss: Tensor = self.model(**batch)
+        return rank_part(loss, learned_weight(batch["labels"], batch.get("loss_weights")))
 
     def configure_optimizers(self) -> Any:
         """Optimizer and schedule of what is trained.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lightning import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
 
 from locvlm.errors import ConfigError
 from locvlm.io import read_json, write_json
@@ -16,6 +17,7 @@ logger = logging.getLogger(__name__)
 MODEL = "model"
 FINISHED = "finished.json"
 LAST = Path("checkpoints", "last.ckpt")
+_tell = rank_zero_only(logger.info)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +64,14 @@ def run_stages(
     metrics: dict[str, float] = {}
     for stage in stages:
         if stage.name in finished:
-            logger.info("stage %s is finished already", stage.name)
+            _tell("stage %s is finished already", stage.name)
             continue
         trainer, metrics = _run(model, stage, folder / stage.name, resume=resume)
         finished = [*finished, stage.name]
         if trainer.is_global_zero:
             model.save_pretrained(folder / MODEL)
             write_json(folder / FINISHED, finished)
-            logger.info("stage %s is finished; model: %s", stage.name, folder / MODEL)
+            _tell("stage %s is finished; model: %s", stage.name, folder / MODEL)
         trainer.strategy.barrier()
     return metrics
 
@@ -96,7 +98,7 @@ def _run(
     interrupted = resume and checkpoint.is_file()
     if interrupted:
         _keep_metrics(folder)
-    logger.info("stage %s %s in %s", stage.name, "goes on" if interrupted else "begins", folder)
+    _tell("stage %s %s in %s", stage.name, "goes on" if interrupted else "begins", folder)
     trainer, module, data = stage.trainer(folder), stage.module(model), stage.data()
     try:
         # Only plain data is read from the checkpoint: a pickle could run anything.
@@ -122,6 +124,7 @@ def _finished(folder: Path) -> list[str]:
     return list(read_json(path)) if path.is_file() else []
 
 
+@rank_zero_only
 def _keep_metrics(folder: Path) -> None:
     """Moves metrics.csv aside: the resumed run's logger would replace it."""
     old = folder / "metrics.csv"

@@ -1,0 +1,93 @@
+"""Several processes on the CPU do what one does."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+SMALL = [
+    "scenes.splits.train=26",
+    "scenes.splits.val=6",
+    "scenes.splits.test=2",
+    "scenes.n_pairs=26",
+    "stages.encoder.max_steps=2",
+    "stages.pairs.max_steps=2",
+    "stages.instruct.max_steps=6",
+    "data.val_length=6",
+    "data.epoch_length=14",
+    "trainer.log_every_n_steps=1",
+    "callbacks.checkpoint.every_n_train_steps=2",
+    "model.encoder.options.depth=2",
+    "logger=csv",
+    # Muon orthogonalizes in bfloat16, which makes much of float errors.
+    "optimizer@stages.instruct.optimizer=adamw",
+    "stages.instruct.optimizer.lr=1e-3",
+    "~stages.instruct.optimizer.adamw_lr",
+]
+ALONE = ["data.batch_size=4", "stages.encoder.data.batch_size=4"]
+TWO = ["trainer.accelerator=cpu", "trainer.devices=2", "trainer.precision=32-true"]
+DDP = ["trainer=ddp", *TWO, "data.batch_size=2", "stages.encoder.data.batch_size=2"]
+
+
+@pytest.fixture(scope="module")
+def train(tmp_path_factory):
+    """Runs the command in one folder and gives the folder of the run; fails where it fails."""
+    folder = tmp_path_factory.mktemp("scale")
+
+    def run(name, *overrides):
+        done = subprocess.run(
+            [sys.executable, "-m", "locvlm.train", f"name={name}", *SMALL, *overrides],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return folder / "runs" / name
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def alone(train):
+    return train("alone", "run=[instruct]", *ALONE)
+
+
+def losses(run, stage="instruct", kind="train/loss"):
+    with (run / stage / "metrics.csv").open() as file:
+        return [float(row[kind]) for row in csv.DictReader(file) if row.get(kind)]
+
+
+def weights(run):
+    return load_file(run / "model" / "model.safetensors")
+
+
+def check_same(run, expected, tolerance=1e-4):
+    """Loss curves and saved models are equal within float error."""
+    assert losses(run) == pytest.approx(losses(expected), abs=tolerance)
+    val = losses(expected, kind="val/loss")
+    assert losses(run, kind="val/loss") == pytest.approx(val, abs=tolerance)
+    ours, theirs = weights(run), weights(expected)
+    assert ours.keys() == theirs.keys()
+    for name, tensor in theirs.items():
+        assert ours[name].dtype == tensor.dtype
+        torch.testing.assert_close(ours[name], tensor, atol=2e-4, rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_two_ddp_processes_train_as_one_with_their_batches_together(train, alone):
+    check_same(train("ddp", "run=[instruct]", *DDP), alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", [DDP])
+def test_all_stages_run_in_two_processes_and_the_first_one_writes(train, strategy):
+    run = train("stages", *strategy)
+    assert json.loads((run / "finished.json").read_text()) == ["encoder", "pairs", "instruct"]
+    assert not list(run.rglob(".tmp*"))
+    for stage, n in (("encoder", 2), ("pairs", 2), ("instruct", 6)):
+        assert len(losses(run, stage)) == n
