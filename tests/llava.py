@@ -1,7 +1,9 @@
 """LLaVA in a tiny size, of transformers' own classes, saved as each of its writers does."""
 
+import io
 import json
 
+import sentencepiece
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
@@ -114,14 +116,37 @@ def save_transformers_4(model, folder):
     (folder / "preprocessor_config.json").write_text(json.dumps(images))
 
 
-def save_authors(model, folder, *, with_tower=False, aspect="pad"):
+def save_sentencepiece(folder):
+    """A tokenizer as Vicuna and LLaVA's authors have it, without a tokenizer.json."""
+    trained = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(SENTENCES * 20),
+        model_writer=trained,
+        vocab_size=400,
+        model_type="bpe",
+        byte_fallback=True,
+        split_digits=True,
+        hard_vocab_limit=False,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        minloglevel=2,
+    )
+    (folder / "tokenizer.model").write_bytes(trained.getvalue())
+    specials = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    config = {"tokenizer_class": "LlamaTokenizer", "add_bos_token": True, "legacy": False}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | specials))
+    (folder / "special_tokens_map.json").write_text(json.dumps(specials | {"pad_token": "<unk>"}))
+    return sentencepiece.SentencePieceProcessor(model_proto=trained.getvalue())
+
+
+def save_authors(model, folder, *, with_tower=False, aspect="pad", model_type="llava"):
     """As the LLaVA repository saves: a Llama with more in it, in pickles; CLIP lies elsewhere."""
     llama_tokenizer().save_pretrained(folder)
     vision, text = model.config.vision_config, model.config.text_config
     config = {key: value for key, value in text.to_dict().items() if value is not None}
     config |= {
         "architectures": ["LlavaLlamaForCausalLM"],
-        "model_type": "llava",
+        "model_type": model_type,
         "mm_vision_tower": TOWER,
         "mm_projector_type": "mlp2x_gelu",
         "mm_vision_select_layer": -2,

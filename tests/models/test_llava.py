@@ -26,11 +26,12 @@ from tests.llava import (
     llama_tokenizer,
     make_llava,
     save_authors,
+    save_sentencepiece,
     save_transformers_4,
     save_transformers_5,
     vicuna_prompt,
 )
-from tests.tiny import LLAMA, ask
+from tests.tiny import LLAMA, ask, make_sample
 
 CONF = Path(__file__).parents[2] / "conf"
 N_TOKENS = len(llama_tokenizer()) + 1
@@ -184,6 +185,22 @@ def test_the_chat_is_vicunas_with_the_tokenizers_end(llava, tmp_path):
     assert llava_processor(tmp_path).chat == VICUNA
     written = yaml.safe_load((CONF / "chat" / "vicuna_v1.yaml").read_text())
     assert ChatFormat(**{key: text for key, text in written.items() if key[0] != "_"}) == VICUNA
+
+
+@pytest.mark.parametrize("model_type", ["llava", "llava_llama"])
+def test_a_tokenizer_of_sentencepiece_alone_is_read(llava, tmp_path, model_type):
+    save_authors(llava, tmp_path, model_type=model_type)
+    (tmp_path / "tokenizer.json").unlink()
+    pieces = save_sentencepiece(tmp_path)
+    processor = llava_processor(tmp_path)
+    ids = processor.prompt(to_sample(make_sample().image), ask(QUESTION))["input_ids"].tolist()
+    assert [ids[0], processor.image_token_id] == [pieces.bos_id(), len(pieces)]
+    before, _, after = vicuna_prompt(QUESTION).partition("<image>")
+    at = ids.index(processor.image_token_id)
+    assert ids[1:at] == pieces.encode(before)
+    line, *words = pieces.encode(after)[1:]  # without the space that begins a text
+    assert ids[at + processor.image_tokens :] == [line, *words]
+    assert pieces.id_to_piece(line) == "<0x0A>"
 
 
 def test_missing_weights_are_named(llava, tmp_path):

@@ -18,7 +18,13 @@ from locvlm.models import Adapter, TimmEncoder
 from locvlm.models.language import fresh
 from locvlm.models.llava import VICUNA
 from locvlm.models.llava_export import chat_template, export_llava
-from tests.llava import llama_tokenizer, make_llava, tensors_on_disk
+from tests.llava import (
+    llama_tokenizer,
+    make_llava,
+    save_authors,
+    save_sentencepiece,
+    tensors_on_disk,
+)
 from tests.tiny import ENCODER, LLAMA, ask, make_model, make_sample
 
 QUESTION = "Where is the red circle?"
@@ -163,6 +169,21 @@ def test_a_plain_vit_is_named_as_older_transformers_name_it(tmp_path):
         assert name in ours
 
 
+def test_the_tokenizer_is_said_as_older_transformers_read_it(tmp_path):
+    (tmp_path / "llava").mkdir()
+    save_authors(make_llava(400), tmp_path / "llava")
+    (tmp_path / "llava" / "tokenizer.json").unlink()
+    save_sentencepiece(tmp_path / "llava")
+    for name, model in (("own", make()), ("llama", LocVLM.from_pretrained(tmp_path / "llava"))):
+        export_llava(model, tmp_path / name)
+        written = json.loads((tmp_path / name / "tokenizer_config.json").read_text())
+        # 4.57 knows no TokenizersBackend, takes a mapping here, and makes token types of its own.
+        assert written["tokenizer_class"] in ("PreTrainedTokenizerFast", "LlamaTokenizer")
+        assert not isinstance(written.get("extra_special_tokens"), list)
+        assert written["model_input_names"] == ["input_ids", "attention_mask"]
+        check_parity(model, tmp_path / name, make_sample())
+
+
 @pytest.mark.parametrize(
     ("rope", "older"),
     [
@@ -207,6 +228,8 @@ def test_an_image_token_among_the_others_is_never_said_either(tmp_path):
 def test_other_language_models_are_exported_as_well(tmp_path, architecture):
     model = make(architecture=architecture)
     export_llava(model, tmp_path / "out")
+    [named] = config_of(tmp_path / "out")["text_config"]["architectures"]
+    assert named == type(model.language_model).__name__
     check_parity(model, tmp_path / "out", make_sample())
 
 

@@ -87,8 +87,10 @@ def llava_processor(folder: str | Path, coordinates: Coordinates | None = None) 
         return Processor.load(folder)
     llava = read_llava(folder)
     side = llava.vision.image_size
+    # The authors' config.json names a model that transformers does not know, or means another by.
+    config = llava.text if llava.tower else None
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, config=config, local_files_only=True)
     except (ImportError, OSError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"no tokenizer that can be read here: {str(error).splitlines()[0]}",

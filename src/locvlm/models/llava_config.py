@@ -112,7 +112,7 @@ def _of_authors(folder: Path, raw: dict[str, Any], where: str) -> Llava:
     images = read_json(tower / IMAGES)
     text = AutoConfig.for_model(
         raw["model_type"].removeprefix("llava").removeprefix("_") or "llama",
-        **{key: value for key, value in raw.items() if key != "model_type"},
+        **{key: raw[key] for key in raw if key not in ("architectures", "model_type")},
     )
     return Llava(
         folder=folder,

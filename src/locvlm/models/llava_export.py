@@ -13,7 +13,7 @@ from transformers import (
     GenerationConfig,
     LlavaImageProcessor,
     LlavaProcessor,
-    PreTrainedConfig,
+    PreTrainedModel,
 )
 
 from locvlm.chat import IMAGE, ChatFormat
@@ -73,7 +73,7 @@ def export_llava(model: LocVLM, folder: str | Path) -> None:
         "vision_feature_layer": -2,
         "vision_feature_select_strategy": "default",
         "tie_word_embeddings": model.language_model.config.tie_word_embeddings,
-        "text_config": _text_config(model.language_model.config, n_rows),
+        "text_config": _text_config(model.language_model, n_rows),
         "vision_config": vision_config,
     }
     with atomic_folder(folder, marker=FILE) as new:
@@ -204,15 +204,17 @@ def _with_rows(table: Tensor, n_rows: int) -> Tensor:
     return torch.cat([table, more])
 
 
-def _text_config(config: PreTrainedConfig, n_rows: int) -> dict[str, Any]:
+def _text_config(language_model: PreTrainedModel, n_rows: int) -> dict[str, Any]:
     """The language model's configuration, with keys that only transformers 4 reads as well."""
-    found = {key: value for key, value in config.to_dict().items() if not key.startswith("_")}
+    config = language_model.config.to_dict()
+    found = {key: value for key, value in config.items() if not key.startswith("_")}
     rope = found.get("rope_parameters")
     if rope and "rope_theta" in rope:
         found["rope_theta"] = rope["rope_theta"]
         if rope.get("rope_type", "default") != "default":
             found["rope_scaling"] = {k: v for k, v in rope.items() if k != "rope_theta"}
-    return found | {"vocab_size": n_rows}
+    # vLLM chooses its class by `architectures`.
+    return found | {"architectures": [type(language_model).__name__], "vocab_size": n_rows}
 
 
 def _save_processor(processor: Processor, folder: Path) -> None:
@@ -243,15 +245,19 @@ def _save_processor(processor: Processor, folder: Path) -> None:
         image_token=IMAGE,
         chat_template=chat_template(processor.chat),
     ).save_pretrained(folder)
-    # transformers 4 looks for it in a file of its own, knows tokenizers of no class of their own by
-    # another name, and lets those make what LLaVA refuses.
-    images.save_pretrained(folder)
-    tokenizer = read_json(folder / TOKENIZER)
-    if tokenizer["tokenizer_class"] == "TokenizersBackend":
-        tokenizer["tokenizer_class"] = "PreTrainedTokenizerFast"
-    tokenizer["model_input_names"] = ["input_ids", "attention_mask"]
-    write_json(folder / TOKENIZER, tokenizer)
+    images.save_pretrained(folder)  # transformers 4 looks for it in a file of its own
+    write_json(folder / TOKENIZER, _older(read_json(folder / TOKENIZER)))
     write_json(folder / FILE, processor.config())
+
+
+def _older(tokenizer: dict[str, Any]) -> dict[str, Any]:
+    """A tokenizer's configuration as transformers 4 understands it too."""
+    if tokenizer["tokenizer_class"] == "TokenizersBackend":  # of no class of its own
+        tokenizer["tokenizer_class"] = "PreTrainedTokenizerFast"
+    if isinstance(tokenizer.get("extra_special_tokens"), list):
+        tokenizer["additional_special_tokens"] = tokenizer.pop("extra_special_tokens")
+    # Without it transformers 4 makes token types, which LLaVA refuses.
+    return tokenizer | {"model_input_names": ["input_ids", "attention_mask"]}
 
 
 def _generation(processor: Processor) -> GenerationConfig:
