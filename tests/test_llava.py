@@ -60,6 +60,20 @@ def test_a_llava_is_trained_on_and_exported_again(folder, tmp_path):
     assert not any(report.values())
 
 
+def test_an_adapter_begins_with_the_first_stage_of_a_llava(tmp_path):
+    first = {"weight": torch.randn(128, 128), "bias": torch.randn(128)}
+    saved = {f"model.mm_projector.{name}": tensor for name, tensor in first.items()}
+    torch.save(saved, tmp_path / "mm_projector.bin")
+    small = [one for one in TRAIN if not one.startswith(("run=", "model.", "chat="))]
+    own = ["run=[encoder]", "stages.encoder.max_steps=1", "stages.encoder.data.batch_size=2"]
+    begin = f"model.adapter.pretrained={tmp_path / 'mm_projector.bin'}"
+    cfg = composed("train", f"scenes_folder={tmp_path / 'scenes'}", *small, *own, begin)
+    train(cfg, tmp_path / "run")
+    adapter = LocVLM.from_pretrained(tmp_path / "run" / "model").adapter.net[0]
+    assert torch.equal(adapter.weight, first["weight"])
+    assert torch.equal(adapter.bias, first["bias"])
+
+
 def test_a_llava_is_asked(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.png").write_bytes(make_sample().image)

@@ -253,6 +253,7 @@ def edit(path, **changes):
         ),
         (save_transformers_4, "preprocessor_config.json", {"crop_size": 48}, "48"),
         (save_transformers_4, "preprocessor_config.json", {"resample": 2}, "filter 2"),
+        (save_transformers_4, "preprocessor_config.json", {"do_normalize": False}, "do_normalize"),
         (save_transformers_4, "preprocessor_config.json", {"do_center_crop": False}, "neither"),
         (save_authors, "config.json", {"image_aspect_ratio": "anyres"}, "'anyres'"),
         (save_authors, "config.json", {"mm_projector_type": "mlp3x_gelu"}, "'mlp3x_gelu'"),
@@ -264,6 +265,12 @@ def test_other_kinds_of_llava_are_refused(llava, tmp_path, save, file, changes, 
     save(llava, tmp_path)
     edit(tmp_path / file, **changes)
     with pytest.raises(CheckpointError, match=message):
+        LocVLM.from_pretrained(tmp_path)
+
+
+def test_a_tokenizer_of_another_language_model_is_refused(tmp_path):
+    save_authors(make_llava(N_TOKENS - 9), tmp_path)
+    with pytest.raises(CheckpointError, match=f"up to {N_TOKENS - 2}, .* knows {N_TOKENS - 9}"):
         LocVLM.from_pretrained(tmp_path)
 
 

@@ -5,6 +5,7 @@ import jinja2
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import AutoProcessor, AutoTokenizer, LlavaForConditionalGeneration
 
@@ -18,6 +19,7 @@ from locvlm.models import Adapter, TimmEncoder
 from locvlm.models.language import fresh
 from locvlm.models.llava import VICUNA
 from locvlm.models.llava_export import chat_template, export_llava
+from locvlm.models.lora import add_lora, lora_parameters
 from tests.llava import (
     llama_tokenizer,
     make_llava,
@@ -153,7 +155,9 @@ def test_names_are_those_that_older_transformers_read(tmp_path):
     newer = tensors_on_disk(make_llava(len(llama_tokenizer()) + 1))
     # transformers 4.57 finds no tower without `vision_model.`, and draws a random one.
     older = {name.replace("vision_tower.", "vision_tower.vision_model.") for name in newer}
-    assert load_file(tmp_path / "out" / "model.safetensors").keys() == older
+    with safe_open(tmp_path / "out" / "model.safetensors", "pt") as file:
+        assert set(file.keys()) == older
+        assert file.metadata() == {"format": "pt"}
 
 
 def test_a_plain_vit_is_named_as_older_transformers_name_it(tmp_path):
@@ -245,6 +249,14 @@ def test_all_weights_get_the_type_of_the_language_model(tmp_path):
     tensors = load_file(tmp_path / "out" / "model.safetensors")
     assert {tensor.dtype for tensor in tensors.values()} == {torch.bfloat16}
     assert config_of(tmp_path / "out")["torch_dtype"] == "bfloat16"
+
+
+def test_lora_is_merged(tmp_path):
+    model = add_lora(make(), rank=2, alpha=4).eval()
+    for weight in lora_parameters(model).values():
+        torch.nn.init.normal_(weight, std=0.2)
+    export_llava(model, tmp_path / "out")
+    check_parity(model, tmp_path / "out", make_sample())
 
 
 @pytest.mark.parametrize("layers", [1, 2])

@@ -65,6 +65,7 @@ def load_llava(
     table = tensors.get(f"{LANGUAGE}model.embed_tokens.weight")
     dtype = "float32" if table is None else str(table.dtype).removeprefix("torch.")
     language = fresh(**architecture(llava.text), dtype=dtype)
+    _check_tokens(processor, embeddings(language).num_embeddings, str(folder))
     width = embeddings(language).embedding_dim
     adapter = Adapter(encoder.width, width, layers=2 if llava.activation == "gelu" else 1)
     model = LocVLM(encoder, adapter, language, processor)
@@ -112,26 +113,38 @@ def llava_processor(folder: str | Path, coordinates: Coordinates | None = None) 
 
 def _geometry(images: Mapping[str, Any], side: int, where: str) -> GeometryMode:
     """The geometry of an image processor, which must make frames of `side` pixels by ours."""
+    place = f"{where}, {IMAGES}"
     size = images.get("size", side)
     squashed = isinstance(size, dict) and "height" in size
     cropped = images.get("do_center_crop", True)
     made = images.get("crop_size", size) if cropped else size
     made = set(made.values()) if isinstance(made, dict) else {made}
+    for step in ("do_resize", "do_rescale", "do_normalize"):
+        if not images.get(step, True):
+            raise CheckpointError(f"{step} is false: locvlm always does", where=place)
     if made != {side} or images.get("resample", BICUBIC) != BICUBIC:
         raise CheckpointError(
             f"its images become {made} pixels with filter {images.get('resample', BICUBIC)}, the "
             f"encoder reads {side} pixels and locvlm resizes with filter {BICUBIC}",
-            where=f"{where}, {IMAGES}",
+            where=place,
         )
     if images.get("do_pad"):
         return pad
     if squashed:
         return resize
     if not cropped:
-        raise CheckpointError(
-            "its images are neither padded nor cropped to squares", where=f"{where}, {IMAGES}"
-        )
+        raise CheckpointError("its images are neither padded nor cropped to squares", where=place)
     return crop
+
+
+def _check_tokens(processor: Processor, n_rows: int, where: str) -> None:
+    ids = {*processor.tokenizer.get_vocab().values()} - {processor.image_token_id}
+    if max(ids) >= n_rows:
+        raise CheckpointError(
+            f"the tokenizer writes token ids up to {max(ids)}, the language model knows {n_rows}",
+            where=where,
+            fix="use the tokenizer that belongs to this language model",
+        )
 
 
 def _tower(llava: Llava) -> Tower:

@@ -25,6 +25,7 @@ from locvlm.models.llava_config import CONFIG, is_llava
 from locvlm.models.llava_keys import CLIP, LANGUAGE, VIT
 from locvlm.models.llava_parts import SCALE, blocks_read_last_but_one, two_layers
 from locvlm.models.locvlm import LocVLM
+from locvlm.models.lora import merged
 from locvlm.models.weights import own_tensors
 from locvlm.processor import FILE, Processor
 
@@ -177,12 +178,16 @@ def _vision(encoder: TimmEncoder, dtype: torch.dtype) -> tuple[dict[str, Tensor]
 
 
 def _language(model: LocVLM, n_rows: int) -> dict[str, Tensor]:
-    """The language model with `n_rows` tokens.
+    """The language model with `n_rows` tokens, LoRA merged and what was quantized in floats.
 
     Raises:
         CheckpointError: it is built in another way than Llama and its kin.
     """
-    found = own_tensors(model.language_model)
+    found = {
+        name.removeprefix(LANGUAGE): tensor.detach()
+        for name, tensor in merged(model, own_tensors(model))
+        if name.startswith(LANGUAGE)
+    }
     if other := [name for name in found if not name.startswith(("model.", "lm_head."))]:
         raise CheckpointError(
             f"{type(model.language_model).__name__} has a part {other[0]}",
@@ -191,7 +196,7 @@ def _language(model: LocVLM, n_rows: int) -> dict[str, Tensor]:
         )
     for name in ("model.embed_tokens.weight", "lm_head.weight"):
         if name in found:
-            found[name] = _with_rows(found[name].detach(), n_rows)
+            found[name] = _with_rows(found[name], n_rows)
     return {f"{LANGUAGE}{name}": tensor for name, tensor in found.items()}
 
 
