@@ -166,9 +166,12 @@ def test_rank_0_is_refused():
         add_lora(make_model(), rank=0, alpha=1)
 
 
-def test_targets_that_match_nothing_are_refused():
-    with pytest.raises(ConfigError, match=r"no linear layers named k_porj(?s:.*)k_proj, o_proj"):
-        add_lora(make_model(), rank=2, alpha=4, targets=["q_proj", "k_porj"])
+@pytest.mark.parametrize(
+    ("targets", "message"), [(["q_proj", "k_porj"], "named k_porj"), ([], "no target is named")]
+)
+def test_targets_that_match_nothing_are_refused(targets, message):
+    with pytest.raises(ConfigError, match=rf"{message}(?s:.*)choose from (.*)k_proj, o_proj"):
+        add_lora(make_model(), rank=2, alpha=4, targets=targets)
 
 
 def test_lora_twice_is_refused():

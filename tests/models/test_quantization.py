@@ -1,3 +1,6 @@
+import sys
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -121,7 +124,25 @@ def test_rows_that_share_a_block_are_refused_in_4_bits():
         quantize(make_model(hidden_size=32), "4bit")
 
 
-def test_quantizing_beneath_lora_is_refused():
-    model = add_lora(make_model(), rank=2, alpha=4)
-    with pytest.raises(ConfigError, match=r"LoRA in this model already(?s:.*)quantize first"):
-        quantize(model, "8bit")
+@pytest.mark.parametrize(
+    "make", [partial(add_lora, rank=2, alpha=4), partial(quantize, kind="8bit")]
+)
+def test_quantizing_beneath_lora_or_twice_is_refused(make):
+    with pytest.raises(ConfigError, match=r"quantized or has LoRA already(?s:.*)quantize once"):
+        quantize(make(make_model()), "8bit")
+
+
+def test_a_missing_library_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(ConfigError, match=r"bitsandbytes cannot be used(?s:.*)pip install"):
+        quantize(make_model(), "8bit")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_model_that_was_not_moved_yet_is_saved_as_it_was(kind, tmp_path):
+    model = make_model(hidden_size=64)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    quantize(model, kind).save_pretrained(tmp_path / "model")
+    after = LocVLM.from_pretrained(tmp_path / "model").state_dict()
+    assert all(torch.equal(before[name], tensor) for name, tensor in after.items())
+    assert model.language_model.model.layers[0].mlp.up_proj.weight.is_floating_point()

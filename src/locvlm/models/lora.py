@@ -1,5 +1,6 @@
 """LoRA: small matrices that learn beside the language model's own weights, by peft."""
 
+import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from locvlm.errors import CheckpointError, ConfigError
 from locvlm.io import sha256
 from locvlm.models.locvlm import LocVLM
-from locvlm.models.quantization import bitsandbytes, dequantized, is_quantized, linear_layers
+from locvlm.models.quantization import dequantized, is_quantized, linear_layers
 
 FOLDER = "lora"  # beside the weights of a saved model, in peft's format
 WEIGHTS = "adapter_model.safetensors"
@@ -54,20 +55,24 @@ def add_lora(
         raise ConfigError("there is LoRA in this model already", where="lora")
     language_model = model.language_model
     known = sorted({name.rpartition(".")[2] for name in linear_layers(language_model)})
-    if unknown := sorted(set(targets or ()) - set(known)):
+    chosen = known if targets is None else list(targets)
+    unknown = sorted(set(chosen) - set(known))
+    if unknown or not chosen:
         raise ConfigError(
-            f"the language model has no linear layers named {', '.join(unknown)}",
+            f"the language model has no linear layers named {', '.join(unknown)}"
+            if unknown
+            else "no target is named",
             where="lora.targets",
             fix=f"choose from {', '.join(known)}; null means all of them",
         )
-    bitsandbytes()  # quiet before peft imports it
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft imports it where it is
     from peft import LoraConfig, inject_adapter_in_model
 
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,
         lora_dropout=dropout,
-        target_modules=list(targets or known),
+        target_modules=chosen,
         task_type="CAUSAL_LM",
         base_model_name_or_path=language_model.name_or_path,
     )

@@ -1,7 +1,6 @@
 """Quantization of the language model to 4 or 8 bits, by bitsandbytes."""
 
 import logging
-from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -27,8 +26,8 @@ def quantize(model: LocVLM, kind: str) -> LocVLM:
         kind: `4bit` (NF4, its scales quantized too, computed in bfloat16) or `8bit` (LLM.int8()).
 
     Raises:
-        ConfigError: there is no such kind, bitsandbytes is missing, there is LoRA already, or a
-            layer is too narrow for 4 bits.
+        ConfigError: there is no such kind, bitsandbytes is missing, the model is quantized or has
+            LoRA already, or a layer has the wrong width for 4 bits.
 
     Source: Dettmers et al., QLoRA, NeurIPS 2023; LLM.int8(), NeurIPS 2022.
     """
@@ -39,15 +38,17 @@ def quantize(model: LocVLM, kind: str) -> LocVLM:
             where="quantization",
             fix=f"choose from {', '.join(kinds)}; null leaves the weights as they are",
         )
-    if hasattr(model.language_model, "peft_config"):
+    layers = linear_layers(model.language_model)
+    if any(".lora_A." in name or is_quantized(layer) for name, layer in layers.items()):
         raise ConfigError(
-            "there is LoRA in this model already",
+            "the language model is quantized or has LoRA already",
             where="quantization",
-            fix="quantize first: LoRA is made for the layers that it finds",
+            fix="quantize once, and before LoRA is added: it is made for the layers that it finds",
         )
-    make = partial(kinds[kind], bitsandbytes())
-    for name, layer in linear_layers(model.language_model).items():
-        model.language_model.set_submodule(name, make(layer))
+    bnb = bitsandbytes()
+    made = {name: kinds[kind](bnb, layer) for name, layer in layers.items()}
+    for name, layer in made.items():
+        model.language_model.set_submodule(name, layer)
     return model
 
 
@@ -69,8 +70,9 @@ def is_quantized(layer: nn.Module) -> bool:
 @torch.no_grad()
 def dequantized(layer: Any) -> Tensor:
     """The weight with which a linear layer computes, quantized or not, as floats."""
-    if not is_quantized(layer) or layer.weight.is_floating_point():  # not quantized yet
-        weight: Tensor = layer.weight
+    if not is_quantized(layer) or layer.weight.is_floating_point():  # the latter: not moved yet
+        # As a plain tensor: a weight of bitsandbytes is quantized wherever it is moved.
+        weight: Tensor = layer.weight.data.as_subclass(Tensor)
         return weight
     bnb = bitsandbytes()
     if type(layer.weight).__name__ == "Params4bit":
