@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from inspect import signature
 from typing import Any
 
@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from locvlm.errors import CheckpointError, ConfigError
+from locvlm.models.attention import attend_by_example, packed_rows
 
 
 def pretrained(
@@ -27,7 +28,8 @@ def pretrained(
     Args:
         path: folder or hub id; code that a hub repository brings is never run.
         dtype: of the weights: `auto`, `float32`, `bfloat16`, ...
-        attention: transformers' `attn_implementation`; None: its choice.
+        attention: transformers' `attn_implementation`; None: `sdpa`, with the examples of packed
+            rows one by one, where the architecture has it.
         vocab_size: number of token ids that the model must know.
 
     Raises:
@@ -58,7 +60,7 @@ def pretrained(
             where=path,
             fix="use the tokenizer that belongs to this language model",
         )
-    return model
+    return model if attention else attend_by_example(model)
 
 
 def fresh(
@@ -74,7 +76,7 @@ def fresh(
 
     Args:
         architecture: transformers' model type, such as `llama` or `qwen2`.
-        attention: transformers' `attn_implementation`; None: its choice. On CPUs with AVX512-BF16,
+        attention: as in `pretrained`. On CPUs with AVX512-BF16,
             `eager` in bf16 is the fastest for short sequences.
         unit_init: draw weights for a narrow model, see `init_unit`.
         options: of the architecture's configuration, such as `hidden_size`.
@@ -98,6 +100,8 @@ def fresh(
             where="model.language_model.attention",
             fix="choose sdpa or eager",
         ) from error
+    if attention is None:
+        attend_by_example(model)
     return init_unit(model) if unit_init else model
 
 
@@ -202,7 +206,8 @@ def logits_where(
     Returns:
         (K, V) logits of the positions in row order.
     """
-    with picking(model, lambda hidden: hidden[keep][None]):
+    packed = nullcontext() if position_ids is None else packed_rows()
+    with packed, picking(model, lambda hidden: hidden[keep][None]):
         # With a cache, or a mask of ones, transformers would let packed examples see each other.
         logits: Tensor = model(
             inputs_embeds=inputs, position_ids=position_ids, use_cache=False
