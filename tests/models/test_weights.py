@@ -65,7 +65,9 @@ class Trap:
 
 def test_what_a_pickle_would_run_is_not_run(tmp_path):
     torch.save({"weight": Trap(tmp_path / "sprung")}, tmp_path / "a.bin")
-    (tmp_path / "b.bin").write_bytes(pickle.dumps({"weight": Trap(tmp_path / "sprung")}))
+    (tmp_path / "b.bin").write_bytes(
+        pickle.dumps({"weight": Trap(tmp_path / "sprung")}, protocol=2)
+    )
     for name in ("a.bin", "b.bin"):
         with pytest.raises(CheckpointError, match="what holds more than tensors is not read"):
             read_weights(tmp_path / name)
