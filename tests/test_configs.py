@@ -17,6 +17,7 @@ STARTS = [
     ("train", ()),
     ("train", ("model=locvlm_b",)),
     ("audit", ()),
+    ("plan", ()),
     ("evaluate", ("checkpoint=x",)),
     ("export", ("checkpoint=x", "output=x")),
     ("prepare", ("output=x",)),
@@ -79,7 +80,7 @@ def test_no_file_is_left_over():
     assert {str(path.relative_to(CONF)) for path in CONF.rglob("*.yaml")} <= used
 
 
-@pytest.mark.parametrize("command", ["train", "audit", "evaluate", "export", "prepare"])
+@pytest.mark.parametrize("command", ["train", "plan", "audit", "evaluate", "export", "prepare"])
 def test_an_unknown_top_level_key_is_refused(command):
     with pytest.raises(Exception, match="Could not override 'nonsense'"):
         composed(command, ["nonsense=1"])
