@@ -29,8 +29,14 @@ SMALL = [
     "~stages.instruct.optimizer.adamw_lr",
 ]
 ALONE = ["data.batch_size=4", "stages.encoder.data.batch_size=4"]
-TWO = ["trainer.accelerator=cpu", "trainer.devices=2", "trainer.precision=32-true"]
-DDP = ["trainer=ddp", *TWO, "data.batch_size=2", "stages.encoder.data.batch_size=2"]
+TWO = [
+    "trainer.accelerator=cpu",
+    "trainer.devices=2",
+    "trainer.precision=32-true",
+    "data.batch_size=2",
+    "stages.encoder.data.batch_size=2",
+]
+DDP, FSDP = ["trainer=ddp", *TWO], ["trainer=fsdp", *TWO]
 
 
 @pytest.fixture(scope="module")
@@ -84,9 +90,52 @@ def test_two_ddp_processes_train_as_one_with_their_batches_together(train, alone
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", [DDP])
+def test_two_sharded_processes_train_as_one_with_their_batches_together(train, alone):
+    check_same(train("fsdp", "run=[instruct]", *FSDP), alone)
+
+
+@pytest.mark.slow
+def test_sharded_processes_accumulate_and_compute_activations_again_as_one_does(train):
+    options = ["run=[instruct]", "trainer.accumulate_grad_batches=2"]
+    alone = train("accumulates", *options, *ALONE)
+    check_same(train("saves", *options, *FSDP, "checkpoint_activations=true"), alone)
+
+
+@pytest.mark.slow
+def test_sharded_processes_train_in_bfloat16(train, alone):
+    run = train("bfloat16", "run=[instruct]", *FSDP, "trainer.precision=bf16-mixed")
+    assert losses(run) == pytest.approx(losses(alone), abs=0.05)
+    assert {tensor.dtype for tensor in weights(run).values()} == {torch.float32}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("extra", "after"),
+    [
+        ([], FSDP),
+        ([], [*FSDP, "trainer.devices=1", *ALONE]),
+        (["lora=default", "stages.instruct.trained=[adapter,lora]", "lora.dropout=0"], FSDP),
+    ],
+    ids=["as-before", "on-one-process", "with-lora"],
+)
+def test_a_sharded_run_goes_on_to_the_weights_of_a_whole_one(train, request, extra, after):
+    options = ["run=[instruct]", "stages.instruct.scheduler=null", *extra]
+    name = request.node.callspec.id
+    whole = train(f"whole-{name}", *options, *ALONE)
+    stopped = train(name, *options, *FSDP, "stages.instruct.max_steps=4")
+    (stopped / "finished.json").unlink()  # as if it had been killed there
+    run = train(name, *options, *after, "ckpt_path=last")
+    assert losses(run) == pytest.approx(losses(whole)[4:], abs=1e-4)
+    ours, theirs = weights(run), weights(whole)
+    assert ours.keys() == theirs.keys()
+    for key, tensor in theirs.items():
+        torch.testing.assert_close(ours[key], tensor, atol=2e-4, rtol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_all_stages_run_in_two_processes_and_the_first_one_writes(train, strategy):
-    run = train("stages", *strategy)
+    run = train(f"stages-{strategy}", f"trainer={strategy}", *TWO)
     assert json.loads((run / "finished.json").read_text()) == ["encoder", "pairs", "instruct"]
     assert not list(run.rglob(".tmp*"))
     for stage, n in (("encoder", 2), ("pairs", 2), ("instruct", 6)):

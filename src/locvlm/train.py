@@ -32,6 +32,7 @@ QUIET = (
     "Found .* in eval mode at the start of training",  # frozen parts
     "Experiment logs directory .* exists and is not empty",
     "Total length of `list` across ranks is zero",  # a stage without validation data
+    "FSDP2-wrapped module .* returned a view tensor",  # nothing is written into it
     "'set_vital' is deprecated",
     ".*LeafSpec.* is deprecated",
 )
@@ -70,6 +71,7 @@ class TrainConfig:
     stages: dict[str, StageConfig] = field(default_factory=dict)
     model: Any = MISSING
     quantization: str | None = None
+    checkpoint_activations: bool = False
     lora: Any = None
     processor: Any = MISSING
     tokenizer: Any = MISSING
@@ -186,11 +188,14 @@ def _freeze(model: "LocVLM", cfg: DictConfig) -> None:
     """Quantizes the language model and adds LoRA; then every stage must find what it trains."""
     from locvlm.models.quantization import quantize
     from locvlm.training.module import trainable
+    from locvlm.training.strategies import checkpoint_activations
 
     if cfg.quantization is not None:
         quantize(model, cfg.quantization)
     if cfg.lora is not None:
         _make(cfg.lora, model=model)
+    if cfg.checkpoint_activations:
+        checkpoint_activations(model)
     for name in cfg.run:
         trainable(model, cfg.stages[name].trained, f"stages.{name}.trained")
 
@@ -267,7 +272,8 @@ def _make(node: DictConfig, **objects: Any) -> Any:
 
 
 def _quiet() -> None:
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     for message in QUIET:
         warnings.filterwarnings("ignore", message)
 

@@ -1,8 +1,132 @@
+from functools import partial
+
 import pytest
 import torch
 import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from locvlm.training.strategies import rank_part
+from locvlm.errors import ConfigError
+from locvlm.models.lora import add_lora
+from locvlm.models.quantization import quantize
+from locvlm.training import EncoderModule, LocVLMModule, adamw
+from locvlm.training.strategies import (
+    blocks,
+    checkpoint_activations,
+    mixed_precision,
+    rank_part,
+    shard,
+)
+from tests.tiny import ask, dialogue, make_model, make_processor, make_sample
+
+
+@pytest.fixture
+def mesh():
+    """Of four processes, of which there is only the first; what the others send is made up."""
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=4)
+    yield init_device_mesh("cpu", (4,))
+    dist.destroy_process_group()
+
+
+def module_of(model, **options):
+    return LocVLMModule(model, partial(adamw, lr=1e-3), **options)
+
+
+def batch():
+    processor = make_processor()
+    example = processor.encode(make_sample(), dialogue())
+    return {
+        name: example[name] if name == "pixel_values" else example[name][None] for name in example
+    }
+
+
+def test_each_block_is_sharded_by_itself_and_all_weights_are(mesh):
+    model = make_model()
+    plain = {name: weight.shape for name, weight in model.named_parameters()}
+    shard(module_of(model), mesh)
+    assert len(blocks(model)) == 3 + 2
+    sharded = [module for module in model.modules() if isinstance(module, FSDPModule)]
+    assert set(sharded) == {model, *blocks(model)}
+    for name, weight in model.named_parameters():
+        assert isinstance(weight, DTensor), name
+        assert weight.shape == plain[name]
+        assert len(weight.to_local()) == min(-(-plain[name][0] // 4), plain[name][0])
+
+
+def test_layers_beside_the_model_are_sharded_too(mesh):
+    model = make_model()
+    words = {"shape": ["circle"]}
+    module = EncoderModule(model, partial(adamw, lr=1e-3), words=words)
+    shard(module, mesh)
+    assert all(isinstance(weight, DTensor) for weight in module.parameters())
+
+
+def test_a_model_stays_sharded_from_stage_to_stage(mesh):
+    model = make_model()
+    shard(module_of(model, trained=["adapter"]), mesh)
+    before = dict(model.named_parameters())
+    shard(module_of(model), mesh)
+    assert all(weight is before[name] for name, weight in model.named_parameters())
+    assert all(weight.requires_grad for weight in model.language_model.parameters())
+
+
+def test_a_frozen_encoder_and_lora_get_no_gradients_beyond_what_is_trained(mesh):
+    model = add_lora(make_model(), rank=4, alpha=8)
+    module = module_of(model, trained=["adapter", "lora"])
+    shard(module, mesh, mixed_precision("bf16-mixed"))
+    module.model(**batch()).backward()
+    for name, weight in model.named_parameters():
+        assert (weight.grad is not None) == weight.requires_grad, name
+        assert weight.dtype == torch.float32
+
+
+def test_quantized_weights_are_refused(mesh):
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not there for this machine")
+    model = quantize(make_model(), "8bit")
+    with pytest.raises(ConfigError, match=r"cannot be sharded(?s:.*)trainer=ddp"):
+        shard(module_of(model, trained=["adapter"]), mesh)
+
+
+@pytest.mark.parametrize(
+    ("precision", "used"), [("32-true", None), ("bf16-true", None), ("bf16-mixed", torch.bfloat16)]
+)
+def test_gradients_are_averaged_in_float32(precision, used):
+    policy = mixed_precision(precision)
+    assert (policy.param_dtype, policy.reduce_dtype) == (used, torch.float32)
+
+
+def test_float16_is_refused():
+    with pytest.raises(ConfigError, match=r"16-mixed\n.*trainer.precision\n.*bf16-mixed"):
+        mixed_precision("16-mixed")
+
+
+@pytest.mark.parametrize("trained", [["adapter"], ["encoder", "adapter", "language_model"]])
+def test_activations_that_are_computed_again_give_the_same_gradients(trained):
+    found = []
+    for prepare in (lambda model: model, checkpoint_activations):
+        model = prepare(make_model())
+        module_of(model, trained=trained)
+        kept = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor, kept=kept: kept.append(tensor.numel()) or tensor, lambda tensor: tensor
+        ):
+            loss = model(**batch())
+        loss.backward()
+        grads = {name: w.grad for name, w in model.named_parameters() if w.grad is not None}
+        found.append((sum(kept), grads))
+    (n_plain, plain), (n_checkpointed, checkpointed) = found
+    assert n_checkpointed < 0.5 * n_plain
+    assert plain.keys() == checkpointed.keys()
+    assert all(torch.equal(plain[name], checkpointed[name]) for name in plain)
+
+
+def test_a_model_that_computes_activations_again_answers_as_before():
+    model = make_model()
+    prompt = model.processor.prompt(make_sample(), ask("Where is the red circle?"))
+    before = model.generate([prompt], max_new_tokens=8)
+    assert checkpoint_activations(model).generate([prompt], max_new_tokens=8) == before
 
 
 def test_one_process_has_the_whole_loss():

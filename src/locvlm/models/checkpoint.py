@@ -18,7 +18,7 @@ from locvlm.models.language import fresh_arguments
 from locvlm.models.llava import llava_processor, load_llava
 from locvlm.models.llava_config import is_llava
 from locvlm.models.locvlm import LocVLM
-from locvlm.models.weights import fill, own_tensors, read_weights
+from locvlm.models.weights import fill, gathered, is_first_process, own_tensors, read_weights
 from locvlm.processor import Processor
 
 FORMAT = 1
@@ -31,7 +31,8 @@ def save_model(model: LocVLM, folder: str | Path) -> None:
     """Writes a model folder whole or not at all; an older one is replaced.
 
     LoRA is merged into the weights, and quantized weights become floats again, so that a saved
-    model is one like any other. LoRA alone goes into `lora/`, in peft's format.
+    model is one like any other. LoRA alone goes into `lora/`, in peft's format. Where weights are
+    sharded all processes must call this; the first one writes.
 
     Raises:
         LocVLMError: the folder is there and not one of ours, or cannot be written.
@@ -48,16 +49,16 @@ def save_model(model: LocVLM, folder: str | Path) -> None:
     }
     if lora.is_fixed(model):
         config["fixed"] = lora.fingerprint(model)
-    tensors = {
-        name: tensor.detach().cpu().contiguous()
-        for name, tensor in lora.merged(model, own_tensors(model))
-    }
+    tensors = gathered(lora.merged(model, own_tensors(model)))
+    added = gathered(lora.lora_parameters(model).items())
+    if not is_first_process():
+        return
     with atomic_folder(folder, marker=CONFIG) as new:
         save_file(tensors, new / WEIGHTS)
         model.processor.save(new)
         write_json(new / CONFIG, config)
-        if lora.has_lora(model):
-            lora.save_lora(model, new / lora.FOLDER)
+        if added:
+            lora.save_lora(model, added, new / lora.FOLDER)
         # safetensors writes for the owner's eyes only; a model is shared as its other files are.
         shutil.copymode(new / CONFIG, new / WEIGHTS)
 

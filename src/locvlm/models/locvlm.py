@@ -196,10 +196,12 @@ class LocVLM(nn.Module):
 
     def encode_images(self, pixel_values: Tensor) -> Tensor:
         """(N, 3, S, S) images, uint8 or normalized floats, to (N, P, D) image tokens."""
+        return self.adapter(self.features(pixel_values))
+
+    def features(self, pixel_values: Tensor) -> Tensor:
+        """(N, 3, S, S) images, as in `encode_images`, to (N, P, E) patch features."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and _learns(self.encoder)):
-            features = self.encoder(pixel_values)
-        tokens: Tensor = self.adapter(features)
-        return tokens
+            return self.encoder(pixel_values)
 
     def generate(
         self,

@@ -14,6 +14,7 @@ from locvlm.errors import CheckpointError, ConfigError
 from locvlm.io import sha256
 from locvlm.models.locvlm import LocVLM
 from locvlm.models.quantization import dequantized, is_quantized, linear_layers
+from locvlm.models.weights import whole
 
 FOLDER = "lora"  # beside the weights of a saved model, in peft's format
 WEIGHTS = "adapter_model.safetensors"
@@ -119,9 +120,10 @@ def fingerprint(model: nn.Module) -> str:
         for own, weight in layer.named_parameters(recurse=False):
             if is_lora(name := f"{place}.{own}"):
                 continue
-            parts.append(f"{name} {type(weight).__name__}".encode())
+            kind = type(weight).__name__ if is_quantized(layer) else "Parameter"  # sharded or not
+            parts.append(f"{name} {kind}".encode())
             if not is_quantized(layer):
-                sample = weight.detach().flatten()[:_SAMPLE].bfloat16().float()
+                sample = whole(weight.detach().flatten()[:_SAMPLE]).bfloat16().float()
                 parts.append(sample.cpu().numpy().tobytes())
     return sha256(b"\n".join(parts))
 
@@ -168,13 +170,13 @@ def merged(model: nn.Module, tensors: Mapping[str, Tensor]) -> Iterator[tuple[st
             yield f"{name}.bias", base.bias.to(dtype)
 
 
-def save_lora(model: LocVLM, folder: Path) -> None:
-    """Writes the LoRA weights as peft does: adapter_config.json and adapter_model.safetensors."""
+def save_lora(model: LocVLM, parameters: Mapping[str, Tensor], folder: Path) -> None:
+    """Writes `parameters` as peft does: adapter_config.json and adapter_model.safetensors."""
     configs: Any = model.language_model.peft_config
     configs[_NAME].save_pretrained(str(folder))
     weights = {
-        _PEFT + name.removeprefix(_OWN).replace(f".{_NAME}.", "."): weight.detach().cpu()
-        for name, weight in lora_parameters(model).items()
+        _PEFT + name.removeprefix(_OWN).replace(f".{_NAME}.", "."): weight
+        for name, weight in parameters.items()
     }
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
     shutil.copymode(folder / "adapter_config.json", folder / WEIGHTS)  # as in save_model

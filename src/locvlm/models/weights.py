@@ -1,13 +1,15 @@
 """Files of weights: read without running anything, and given to a model that they fit."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
+import torch.distributed as dist
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from locvlm.errors import CheckpointError
 from locvlm.io import read_json
@@ -76,6 +78,27 @@ def own_tensors(model: nn.Module) -> dict[str, Tensor]:
             seen.add(id(tensor))
             tensors[name] = tensor
     return tensors
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor with all its parts; where it is sharded all processes must ask for it."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one that writes what all of them have."""
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
+def gathered(tensors: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """Whole tensors in the first process's memory, one by one; all others get nothing."""
+    first = is_first_process()
+    kept = {}
+    for name, tensor in tensors:
+        one = whole(tensor)
+        if first:
+            kept[name] = one.detach().cpu().contiguous()
+    return kept
 
 
 def fill(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], where: str) -> None:

@@ -5,9 +5,11 @@ from locvlm.training.encoder import EncoderModule
 from locvlm.training.module import LocVLMModule
 from locvlm.training.optim import MuonAdamW, adamw, adamw8bit, cosine, wsd
 from locvlm.training.stages import Stage, run_stages
+from locvlm.training.strategies import FSDP
 from locvlm.training.throughput import Throughput
 
 __all__ = [
+    "FSDP",
     "Bar",
     "EncoderModule",
     "FiniteLoss",

@@ -31,6 +31,7 @@ class EncoderModule(LocVLMModule):
             no use for them and forgets them, but they are what coordinates are read from.
     """
 
+    model: LocVLM
     places: Tensor
 
     def __init__(
@@ -55,7 +56,7 @@ class EncoderModule(LocVLMModule):
 
     def training_step(self, batch: "PatchBatch", batch_idx: int) -> Tensor:
         """The loss of a batch; logs the accuracy on patches that show an object."""
-        features = self.model.get_submodule("encoder")(batch["pixel_values"])
+        features = self.model.features(batch["pixel_values"])
         labels = batch["labels"]
         loss = self.position_weight * F.mse_loss(
             self.position_head(features), self.places.expand(len(features), -1, -1)

@@ -13,7 +13,7 @@ from locvlm.errors import CheckpointError, ConfigError
 from locvlm.models import lora
 from locvlm.models.loss import learned_weight
 from locvlm.models.weights import differences
-from locvlm.training.strategies import rank_part
+from locvlm.training.strategies import FSDP, rank_part
 
 NamedParameters: TypeAlias = Sequence[tuple[str, nn.Parameter]]
 MakeOptimizer: TypeAlias = Callable[[NamedParameters], Optimizer]
@@ -49,6 +49,11 @@ class LocVLMModule(LightningModule):
         self.scheduler = scheduler
         train_only(model, trained)
         self.strict_loading = not lora.is_fixed(model)  # checked by on_load_checkpoint instead
+
+    def configure_model(self) -> None:
+        """Shards the model where the strategy does; Lightning calls it when all processes run."""
+        if isinstance(self.trainer.strategy, FSDP):
+            self.trainer.strategy.shard(self)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leaves out what stays as it is, and notes of which language model it was."""

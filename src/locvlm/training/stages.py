@@ -68,8 +68,8 @@ def run_stages(
             continue
         trainer, metrics = _run(model, stage, folder / stage.name, resume=resume)
         finished = [*finished, stage.name]
+        model.save_pretrained(folder / MODEL)  # all take part where weights are sharded
         if trainer.is_global_zero:
-            model.save_pretrained(folder / MODEL)
             write_json(folder / FINISHED, finished)
             _tell("stage %s is finished; model: %s", stage.name, folder / MODEL)
         trainer.strategy.barrier()
@@ -95,7 +95,7 @@ def _run(
     model: LocVLM, stage: Stage, folder: Path, *, resume: bool
 ) -> tuple[Trainer, dict[str, float]]:
     checkpoint = folder / LAST
-    interrupted = resume and checkpoint.is_file()
+    interrupted = resume and checkpoint.exists()  # with fsdp it is a folder
     if interrupted:
         _keep_metrics(folder)
     _tell("stage %s %s in %s", stage.name, "goes on" if interrupted else "begins", folder)

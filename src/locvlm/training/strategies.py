@@ -1,7 +1,157 @@
 """Training on several devices: what the ranks share, and how."""
 
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
 import torch.distributed as dist
-from torch import Tensor
+from lightning import LightningModule
+from lightning.pytorch.strategies import ModelParallelStrategy
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import (
+    FSDPModule,
+    MixedPrecisionPolicy,
+    fully_shard,
+    register_fsdp_forward_method,
+)
+from torch.utils.checkpoint import checkpoint as recompute
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from locvlm.errors import ConfigError
+from locvlm.models import LocVLM
+from locvlm.models.quantization import is_quantized
+from locvlm.training.sharded import load_sharded, save_sharded
+
+# What of a model's methods computes, beside `forward`.
+_METHODS = ("features", "generate", "score")
+
+
+class FSDP(ModelParallelStrategy):
+    """Shards weights, gradients and optimizer states over all processes, on GPUs or CPUs.
+
+    It is torch's FSDP2. Checkpoints are folders into which each process writes its part; they can
+    be resumed by another number of processes.
+    """
+
+    def setup_environment(self) -> None:
+        """Makes one mesh of all processes."""
+        self._data_parallel_size = self.num_nodes * self.num_processes
+        self._tensor_parallel_size = 1
+        super().setup_environment()
+
+    def shard(self, module: LightningModule) -> None:
+        """Shards a module, for its `configure_model`; does nothing if it is sharded already."""
+        policy = mixed_precision(str(self.precision_plugin.precision))
+        shard(module, self.device_mesh["data_parallel"], policy)
+
+    def setup_optimizers(self, trainer: Any) -> None:
+        """As in any strategy.
+
+        Raises:
+            ConfigError: the optimizer works on whole tensors only.
+        """
+        super().setup_optimizers(trainer)
+        if any(type(one).__module__.startswith("bitsandbytes") for one in self.optimizers):
+            raise ConfigError(
+                "bitsandbytes' optimizers do not know sharded weights",
+                where="optimizer",
+                fix="give adamw, whose moments fsdp shards, or trainer=ddp",
+            )
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None
+    ) -> None:
+        """Writes a folder, whole or not at all; each process writes its part."""
+        save_sharded(checkpoint, Path(self.broadcast(filepath)))
+
+    def load_checkpoint(
+        self, checkpoint_path: Any, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Reads what `save_checkpoint` wrote, or the file of a run on one device or with ddp."""
+        path = Path(self.broadcast(checkpoint_path))
+        if path.is_file():
+            return super().load_checkpoint(path, weights_only)
+        assert self.model is not None
+        assert self.lightning_module is not None
+        strict = self.lightning_module.strict_loading
+        return load_sharded(path, self.model, self.optimizers, strict=strict)
+
+
+def shard(module: nn.Module, mesh: DeviceMesh, policy: MixedPrecisionPolicy | None = None) -> None:
+    """Shards what a LightningModule trains, in place: each transformer block by itself.
+
+    All processes must hold the same weights. A block is whole only while it computes; embeddings,
+    head, adapter and what else lies outside of blocks are whole during a forward and backward pass.
+
+    Args:
+        module: holds a `LocVLM` as `model`, and perhaps layers of its own beside it.
+        mesh: of the processes, with one dimension.
+        policy: in which types is computed and averaged; None: in that of the weights.
+
+    Raises:
+        ConfigError: there are quantized weights, which cannot be sharded.
+    """
+    policy = policy or MixedPrecisionPolicy()
+    model = module.get_submodule("model")
+    assert isinstance(model, LocVLM)
+    if any(map(is_quantized, model.modules())):
+        raise ConfigError(
+            "quantized weights cannot be sharded",
+            where="quantization, trainer.strategy",
+            fix="leave out quantization, or give trainer=ddp",
+        )
+    split = partial(fully_shard, mesh=mesh, mp_policy=policy)
+    if not isinstance(model, FSDPModule):  # as after an earlier stage
+        for block in blocks(model):
+            split(block)
+        split(model)
+        for name in _METHODS:
+            register_fsdp_forward_method(model, name)
+    inside = set(model.modules())
+    for layer in module.modules():
+        own = next(layer.parameters(recurse=False), None)
+        if layer not in inside and own is not None and not isinstance(layer, FSDPModule):
+            split(layer)
+
+
+def mixed_precision(precision: str) -> MixedPrecisionPolicy:
+    """What Lightning's `precision` means where weights are sharded.
+
+    Gradients are averaged in float32 in any case.
+
+    Raises:
+        ConfigError: it is float16, which would need its gradients scaled.
+    """
+    if precision.startswith("16"):
+        raise ConfigError(
+            f"fsdp does not train in {precision}",
+            where="trainer.precision",
+            fix="give bf16-mixed, bf16-true or 32-true",
+        )
+    # Weights travel between the processes in the type that they are used in.
+    used = torch.bfloat16 if precision == "bf16-mixed" else None
+    return MixedPrecisionPolicy(
+        param_dtype=used, reduce_dtype=torch.float32, cast_forward_inputs=used is not None
+    )
+
+
+def checkpoint_activations(model: LocVLM) -> LocVLM:
+    """Lets each transformer block forget what it computed and compute it again for its gradients.
+
+    Memory for activations shrinks to one tensor per block; a step takes about a third longer.
+    """
+    for block in blocks(model):
+        # The class's own switches work in training mode only, and frozen parts are not in it.
+        block.forward = partial(recompute, block.forward, use_reentrant=False)
+    return model
+
+
+def blocks(model: LocVLM) -> list[nn.Module]:
+    """The transformer blocks of encoder and language model."""
+    language = [m for m in model.language_model.modules() if _is_block(m)]
+    return [*model.encoder.vit.blocks, *language]
 
 
 def rank_part(loss: Tensor, weight: Tensor) -> Tensor:
@@ -20,3 +170,7 @@ def rank_part(loss: Tensor, weight: Tensor) -> Tensor:
     dist.all_reduce(mean)
     mean /= dist.get_world_size()
     return loss * weight / mean.masked_fill(mean == 0, 1.0)
+
+
+def _is_block(module: nn.Module) -> bool:
+    return isinstance(module, GradientCheckpointingLayer)  # every block of transformers is one
