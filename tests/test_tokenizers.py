@@ -1,7 +1,9 @@
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from locvlm.tokenizers import build_tokenizer, first_tokens, number_tokens
+from locvlm.errors import CheckpointError
+from locvlm.tokenizers import build_tokenizer, first_tokens, number_tokens, pretrained
 
 TOKENIZER = build_tokenizer(["Where is the red circle?", "USER: ASSISTANT: It is here."], 224)
 
@@ -65,3 +67,14 @@ def test_the_tokens_of_integers_are_found_with_and_without_a_space():
     assert list(found) == list(range(12))
     for number, ids in found.items():
         assert {tokenizer.decode([token]) for token in ids} == {str(number), f" {number}"}
+
+
+def test_a_saved_tokenizer_is_read_from_its_folder(tmp_path):
+    TOKENIZER.save_pretrained(tmp_path)
+    assert pretrained(str(tmp_path)).get_vocab() == TOKENIZER.get_vocab()
+
+
+@pytest.mark.parametrize("path", ["lmsys/no-such-model", "nowhere/at/all"])
+def test_a_tokenizer_that_cannot_be_had_names_the_offline_way(path):
+    with pytest.raises(CheckpointError, match=f"(?s)where: {path}.*hf download {path}"):
+        pretrained(path, local_files_only=True)

@@ -4,13 +4,15 @@ Real models bring their own tokenizer; this one lets a tiny model train without 
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from tokenizers import AddedToken, Encoding, Regex, Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from locvlm.chat import IMAGE
+from locvlm.errors import CheckpointError
 
 # As in LLaMA 3, digits stay together in threes; the space before a number belongs to its token.
 _WORDS = r" ?\p{N}{1,3}| ?\p{L}+| ?[^\s\p{L}\p{N}]|\s"
@@ -65,6 +67,30 @@ def build_tokenizer(
         pad_token="<pad>",
         clean_up_tokenization_spaces=False,
     )
+
+
+def pretrained(path: str, *, local_files_only: bool = False) -> PreTrainedTokenizerFast:
+    """A tokenizer from a local folder, or from the hub or its cache.
+
+    Args:
+        path: folder or hub id; code that a hub repository brings is never run.
+        local_files_only: look in the cache only.
+
+    Raises:
+        CheckpointError: there is none that can be had.
+    """
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(
+            path, local_files_only=local_files_only, trust_remote_code=False
+        )
+    except (ImportError, OSError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"no tokenizer that can be read here: {str(error).splitlines()[0]}",
+            where=path,
+            fix=f"download it once on a machine with a network (hf download {path} "
+            "--local-dir FOLDER) and give FOLDER in its place",
+        ) from error
+    return tokenizer  # type: ignore[no-any-return]
 
 
 def first_tokens(tokenizer: PreTrainedTokenizerFast, text: str, n_tokens: int) -> Encoding:

@@ -2,10 +2,9 @@
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
 
 from locvlm.cli import plain_errors, print_table
-from locvlm.errors import CheckpointError, ConfigError
+from locvlm.errors import ConfigError
 
 EPILOG = """\
 examples:
@@ -49,19 +48,10 @@ def show(args: argparse.Namespace) -> None:
         "DIGA": DIGA(args.bins, args.cell),
     }
     # Imported here: it takes seconds, and neither --help nor a wrong argument should wait.
-    from transformers import AutoTokenizer
-
     from locvlm.digits import digits_of
+    from locvlm.tokenizers import pretrained
 
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(args.tokenizer, local_files_only=True)
-    except (ImportError, OSError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"no tokenizer that can be read here: {str(error).splitlines()[0]}",
-            where=args.tokenizer,
-            fix=f"download it once on a machine with a network: hf download {args.tokenizer} "
-            "--include 'tokenizer*' --local-dir FOLDER",
-        ) from error
+    tokenizer = pretrained(args.tokenizer, local_files_only=True)
     if not tokenizer.is_fast:
         raise ConfigError(
             f"{type(tokenizer).__name__} gives no character offsets",
