@@ -26,7 +26,7 @@ STARTS = [
 # What a user has to give with a choice.
 NEEDS = {
     "data=shards": ("data.train.localization.shards=x",),
-    "tokenizer=hub": ("tokenizer.pretrained_model_name_or_path=x",),
+    "tokenizer=hub": ("tokenizer.path=x",),
 }
 
 

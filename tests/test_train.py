@@ -183,7 +183,7 @@ def test_the_papers_models_compose_with_all_that_belongs_to_them(model, size, la
     assert cfg.coordinates.bins == cfg.processor.image_size == size
     assert cfg.model.adapter.layers == layers
     assert cfg.processor.geometry["_target_"] == f"locvlm.geometry.{geometry}"
-    assert "lmsys/vicuna-7b-v1" in cfg.processor.tokenizer.pretrained_model_name_or_path
+    assert "lmsys/vicuna-7b-v1" in cfg.processor.tokenizer.path
     assert cfg.processor.chat.system.startswith("A chat between a curious user")
     assert list(cfg.run) == ["align", "instruct"]
     assert list(cfg.stages.align.trained) == ["adapter"]
