@@ -22,6 +22,7 @@ def adamw(
     weight_decay: float = 0.0,
     betas: Sequence[float] = (0.9, 0.999),
     rates: Mapping[str, float] | None = None,
+    fused: bool = True,
 ) -> torch.optim.AdamW:
     """AdamW, with a learning rate of its own for some parts.
 
@@ -32,12 +33,14 @@ def adamw(
         betas: as in AdamW.
         rates: learning rates of parts, by the beginning of their parameters' names, such as
             `adapter: 2e-5`.
+        fused: all in one pass over the weights; False for float16 with clipped gradients, which
+            Lightning does not let fused optimizers have.
 
     Raises:
         ConfigError: a name in `rates` begins none of the parameters' names.
     """
     groups = _groups(parameters, lr, weight_decay, rates or {})
-    return torch.optim.AdamW(groups, lr=lr, betas=(betas[0], betas[1]))
+    return torch.optim.AdamW(groups, lr=lr, betas=(betas[0], betas[1]), fused=fused)
 
 
 def adamw8bit(
