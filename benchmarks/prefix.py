@@ -79,7 +79,8 @@ def measured(model: LocVLM, theirs: Any, n: int) -> tuple[object, ...]:
     return (n, *rates, rates[0] / rates[1], rates[0] / rates[2], f"{same} of {n}")
 
 
-def make(shape: Shape) -> LocVLM:
+def make(shape: Shape, vocabulary: int = 0) -> LocVLM:
+    """A model with random weights; 0 words: as many as its tokenizer writes."""
     torch.manual_seed(0)
     encoder = TimmEncoder(
         "vit_large_patch14_clip_quickgelu_336",
@@ -108,9 +109,11 @@ def make(shape: Shape) -> LocVLM:
         "num_key_value_heads": shape.width // 64,
         "max_position_embeddings": 2048,
     }
-    return LocVLM.build(
-        encoder, partial(Adapter, layers=2), partial(fresh, "llama", options=language), processor
-    ).eval()
+
+    def language_model(vocab_size: int) -> Any:
+        return fresh("llama", options=language, vocab_size=vocabulary or vocab_size)
+
+    return LocVLM.build(encoder, partial(Adapter, layers=2), language_model, processor).eval()
 
 
 def asked(model: LocVLM, n: int) -> list[Prompt]:
