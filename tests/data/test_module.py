@@ -138,7 +138,7 @@ def test_a_resumed_run_may_have_other_workers(data, fit):
 
 def test_a_resumed_run_with_another_batch_size_is_refused_in_the_middle_of_an_epoch(data, fit):
     fit(data(), PowerCut(3))
-    with pytest.raises(ConfigError, match="batch_size was 2 and is 4"):
+    with pytest.raises(ConfigError, match="samples per step was 2 and is 4"):
         fit(data(batch_size=4), ckpt_path=str(fit.last))
 
 

@@ -64,7 +64,7 @@ def test_a_sample_that_nothing_can_be_asked_about_gives_its_place_but_is_not_bad
 def test_data_with_nothing_to_learn_gives_no_example(shards, processor):
     question_only = replace(talked(0), messages=talked(0).messages[:1])
     examples = Examples([Source(shards([question_only]))], processor)
-    assert examples[Draw(0, 0, 0)] == {"example": None, "skipped": []}
+    assert examples[Draw(0, 0, 0)] == {"example": None, "skipped": [], "draw": Draw(0, 0, 0)}
 
 
 def test_samples_cut_off_are_named_and_not_drawn(shards, processor):

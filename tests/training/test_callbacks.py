@@ -1,26 +1,14 @@
 import logging
 from functools import partial
 
-import pytest
 import torch
 
-from locvlm.errors import LocVLMError
-from locvlm.training import Bar, FiniteLoss, LocVLMModule, RandomState, Throughput, adamw
+from locvlm.training import Bar, LocVLMModule, RandomState, Throughput, adamw
 from tests.tiny import make_model
 
 
 def module():
     return LocVLMModule(make_model(), partial(adamw, lr=1e-3))
-
-
-def test_a_broken_loss_stops_the_training_before_weights_are_hurt(trainer, dialogues):
-    broken = module()
-    broken.model.adapter.net[0].weight.data[0, 0] = torch.nan
-    embeddings = broken.model.language_model.model.embed_tokens.weight
-    before = embeddings.clone()
-    with pytest.raises(LocVLMError, match=r"the loss is nan(?s:.*)step 0(?s:.*)lower the learning"):
-        trainer(max_steps=3, callbacks=[FiniteLoss()]).fit(broken, datamodule=dialogues())
-    assert torch.equal(embeddings, before)
 
 
 def test_a_log_gets_ten_lines_with_loss_and_remaining_time(trainer, dialogues, caplog, tmp_path):

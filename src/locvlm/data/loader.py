@@ -81,6 +81,9 @@ class Loader:
         collate: examples to a batch.
         bad_samples: counts what was skipped.
         num_workers: processes that decode and tokenize; 0 works in this process.
+
+    Attributes:
+        drawn: what the last batch was made of; `examples.sample` gives it.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class Loader:
         self.examples, self.sampler, self.bad_samples = examples, sampler, bad_samples
         self.batch_sampler = None  # Lightning asks for it where there is a `sampler`
         bad_samples.add(examples.unreadable)
+        self.drawn: list[Draw] = []
         self._n_done = 0
         self._loader = DataLoader(
             examples,
@@ -149,8 +153,8 @@ class Loader:
         per_step = self.sampler.batch_size * self.sampler.world_size
         return mixture | {"samples per step": per_step}
 
-    def _checked(self, batches: Iterator[tuple[Any, list[str]]]) -> Iterator[Any]:
-        for batch, skipped in batches:
+    def _checked(self, batches: Iterator[tuple[Any, list[str], list[Draw]]]) -> Iterator[Any]:
+        for batch, skipped, drawn in batches:
             self.bad_samples.add(skipped)
             if batch is None:
                 raise DataError(
@@ -160,6 +164,7 @@ class Loader:
                     f"{skipped[-1] if skipped else 'no question could be asked about them'}",
                 )
             self._n_done += 1
+            self.drawn = drawn
             yield batch
         self.sampler.set_epoch(self.sampler.epoch + 1)
         self._n_done = 0
@@ -171,7 +176,8 @@ class _Collate:
     def __init__(self, collate: Callable[[Sequence[Example]], Any]):
         self.collate = collate
 
-    def __call__(self, loaded: Sequence[Loaded]) -> tuple[Any, list[str]]:
+    def __call__(self, loaded: Sequence[Loaded]) -> tuple[Any, list[str], list[Draw]]:
         skipped = [reason for one in loaded for reason in one["skipped"]]
         examples = [one["example"] for one in loaded if one["example"] is not None]
-        return (self.collate(examples) if len(examples) == len(loaded) else None), skipped
+        batch = self.collate(examples) if len(examples) == len(loaded) else None
+        return batch, skipped, [one["draw"] for one in loaded]

@@ -59,11 +59,13 @@ class Source:
 class Loaded(TypedDict):
     """An example, and why samples that should have stood in its place were skipped.
 
-    There is no example where `ATTEMPTS` samples in a row could not be used.
+    There is no example where `ATTEMPTS` samples in a row could not be used. `draw` is the place
+    that the example is from.
     """
 
     example: Example | None
     skipped: list[str]
+    draw: Draw
 
 
 class Examples(Dataset[Loaded]):
@@ -118,8 +120,8 @@ class Examples(Dataset[Loaded]):
                 skipped.append(str(error))
                 continue
             if (example["labels"] >= 0).any():
-                return {"example": example, "skipped": skipped}
-        return {"example": None, "skipped": skipped}
+                return {"example": example, "skipped": skipped, "draw": place}
+        return {"example": None, "skipped": skipped, "draw": draw}
 
     def sample(self, draw: Draw) -> tuple[Sample, list[Message]]:
         """The sample of `draw` and the conversation about it.

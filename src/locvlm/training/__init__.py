@@ -1,7 +1,8 @@
 """Training of a model in stages, with Lightning."""
 
-from locvlm.training.callbacks import Bar, FiniteLoss, RandomState
+from locvlm.training.callbacks import Bar, RandomState
 from locvlm.training.encoder import EncoderModule
+from locvlm.training.guards import FiniteLoss, OutOfMemory
 from locvlm.training.module import LocVLMModule
 from locvlm.training.optim import MuonAdamW, adamw, adamw8bit, cosine, wsd
 from locvlm.training.stages import Stage, run_stages
@@ -15,6 +16,7 @@ __all__ = [
     "FiniteLoss",
     "LocVLMModule",
     "MuonAdamW",
+    "OutOfMemory",
     "RandomState",
     "Stage",
     "Throughput",

@@ -1,4 +1,4 @@
-"""Callbacks: a bar with loss, speed and remaining time, and a stop where the loss breaks."""
+"""Callbacks: a bar with loss, speed and remaining time, and random states in checkpoints."""
 
 import logging
 import time
@@ -20,8 +20,6 @@ from rich.progress import (
 )
 from rich.table import Column
 from torch import Tensor
-
-from locvlm.errors import LocVLMError
 
 logger = logging.getLogger(__name__)
 _REFRESH = 0.25  # seconds
@@ -154,26 +152,6 @@ class RandomState(Callback):
             if torch.cuda.is_available() and "cuda" in self._pending:
                 torch.cuda.set_rng_state(self._pending["cuda"].cpu())
         self._pending = None
-
-
-class FiniteLoss(Callback):
-    """Stops training with a message where the loss is NaN or infinite, before weights are hurt."""
-
-    def on_before_backward(
-        self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
-    ) -> None:
-        """Looks at the loss of a batch.
-
-        Raises:
-            LocVLMError: it is not finite.
-        """
-        if not torch.isfinite(loss):
-            raise LocVLMError(
-                f"the loss is {loss.item()}",
-                where=f"step {trainer.global_step} of {trainer.default_root_dir}",
-                fix="lower the learning rate, clip gradients (trainer.gradient_clip_val), or train "
-                "in bf16 or float32; the last checkpoint is from before",
-            )
 
 
 def _is_line(trainer: Trainer, total: float) -> bool:
