@@ -9,6 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from locvlm import LocVLM
+
 SMALL = [
     "scenes.splits.train=26",
     "scenes.splits.val=6",
@@ -140,3 +142,16 @@ def test_all_stages_run_in_two_processes_and_the_first_one_writes(train, strateg
     assert not list(run.rglob(".tmp*"))
     for stage, n in (("encoder", 2), ("pairs", 2), ("instruct", 6)):
         assert len(losses(run, stage)) == n
+
+
+@pytest.mark.slow
+def test_processes_that_read_their_parts_of_a_pretrained_model_train_as_one(train, alone):
+    language_model = LocVLM.from_pretrained(alone / "model").language_model
+    language_model.save_pretrained(alone / "llm")
+    options = [
+        "run=[instruct]",
+        "model/language_model=vicuna_7b_v1_5",
+        f"model.language_model.path={alone / 'llm'}",
+        "model.smooth_numbers=0",
+    ]
+    check_same(train("parts", *options, *FSDP), train("whole", *options, *ALONE))

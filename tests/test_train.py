@@ -20,7 +20,8 @@ from safetensors.torch import load_file
 from locvlm import LocVLM
 from locvlm.data.shards import Shards
 from locvlm.errors import CheckpointError, ConfigError
-from locvlm.train import train
+from locvlm.models import parts
+from locvlm.train import _in_parts, train
 from tests.tiny import make_sample
 
 SMALL = [
@@ -190,6 +191,27 @@ def test_the_papers_models_compose_with_all_that_belongs_to_them(model, size, la
     assert cfg.stages.align.chat.user == ""
     assert cfg.stages.instruct.optimizer.lr == 2e-5
     assert (cfg.trainer.accelerator, cfg.trainer.precision) == ("gpu", "bf16-mixed")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "is_empty"),
+    [
+        (["trainer=fsdp", "model=locvlm_l"], True),
+        (["trainer=ddp", "model=locvlm_l"], False),
+        (["trainer=fsdp"], False),
+        (["trainer=fsdp", "model=locvlm_l", "lora=default"], False),
+        (["trainer=fsdp", "model=locvlm_l", "checkpoint=runs/mine/model"], False),
+    ],
+)
+def test_only_fsdp_reads_a_pretrained_model_in_parts(overrides, is_empty):
+    made = _in_parts(composed(*overrides))
+    assert [one.func for one in made.values()] == [parts.empty] * is_empty
+
+
+def test_a_sharded_checkpoint_is_refused_where_nothing_is_sharded(run, tmp_path):
+    (tmp_path / "run" / "encoder" / "checkpoints" / "last.ckpt").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"checkpoint is sharded(?s:.*)trainer=fsdp"):
+        run("run=[encoder]", "ckpt_path=last")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """Trains a model in stages: `python -m locvlm.train +experiment=binned224`."""
 
 import logging
-import warnings
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -26,16 +25,6 @@ if TYPE_CHECKING:
     from locvlm.training import Stage
 
 logger = logging.getLogger(__name__)
-# Said by Lightning of what is meant here.
-QUIET = (
-    ".*does not have many workers",
-    "Found .* in eval mode at the start of training",  # frozen parts
-    "Experiment logs directory .* exists and is not empty",
-    "Total length of `list` across ranks is zero",  # a stage without validation data
-    "FSDP2-wrapped module .* returned a view tensor",  # nothing is written into it
-    "'set_vital' is deprecated",
-    ".*LeafSpec.* is deprecated",
-)
 
 
 @dataclass
@@ -136,9 +125,10 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
     from lightning.pytorch.utilities import rank_zero_only
 
     from locvlm.models.checkpoint import load_processor, model_from
+    from locvlm.training.noise import quiet
     from locvlm.training.stages import check_unused, run_stages
 
-    _quiet()
+    quiet()
     resume = cfg.ckpt_path == "last"
     if not resume:
         check_unused(folder)
@@ -150,7 +140,8 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
         before = load_processor(cfg.checkpoint)
         own["tokenizer"] = before.tokenizer
     processor = _make(cfg.processor, **own)
-    make = partial(_make, cfg.model, processor=processor)
+    parts = {} if resume else _in_parts(cfg)
+    make = partial(_make, cfg.model, processor=processor, **parts)
     model = make() if cfg.checkpoint is None else model_from(cfg.checkpoint, processor, make)
     if cfg.checkpoint is not None:
         _warn_of_changes(before.config(), processor.config())
@@ -182,6 +173,18 @@ def evaluation_config(cfg: DictConfig, folder: Path) -> DictConfig:
             fix="give evaluate=scenes, or run python -m locvlm.evaluate afterwards",
         ) from error
     return evaluation
+
+
+def _in_parts(cfg: DictConfig) -> dict[str, Any]:
+    """What builds the language model empty, where fsdp can let each process read its own part."""
+    node, strategy = cfg.model.get("language_model"), cfg.trainer.get("strategy")
+    is_sharded = OmegaConf.is_dict(strategy) and strategy._target_ == "locvlm.training.FSDP"
+    is_pretrained = node is not None and node._target_ == "locvlm.models.language.pretrained"
+    is_changed = any(value is not None for value in (cfg.checkpoint, cfg.lora, cfg.quantization))
+    if not is_sharded or not is_pretrained or is_changed:
+        return {}
+    later: Any = OmegaConf.merge(node, {"_target_": "locvlm.models.parts.empty"})
+    return {"language_model": _make(later)}
 
 
 def _freeze(model: "LocVLM", cfg: DictConfig) -> None:
@@ -269,13 +272,6 @@ def _make(node: DictConfig, **objects: Any) -> Any:
         if plain_words is None:
             raise
         raise plain_words from error
-
-
-def _quiet() -> None:
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for message in QUIET:
-        warnings.filterwarnings("ignore", message)
 
 
 @hydra_command("train", TrainConfig)

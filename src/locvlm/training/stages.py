@@ -12,6 +12,7 @@ from locvlm.errors import ConfigError
 from locvlm.io import read_json, write_json
 from locvlm.models import LocVLM
 from locvlm.models.checkpoint import load_weights
+from locvlm.training.strategies import FSDP
 
 logger = logging.getLogger(__name__)
 MODEL = "model"
@@ -100,6 +101,12 @@ def _run(
         _keep_metrics(folder)
     _tell("stage %s %s in %s", stage.name, "goes on" if interrupted else "begins", folder)
     trainer, module, data = stage.trainer(folder), stage.module(model), stage.data()
+    if interrupted and checkpoint.is_dir() != isinstance(trainer.strategy, FSDP):
+        raise ConfigError(
+            "this checkpoint is sharded" if checkpoint.is_dir() else "this checkpoint is one file",
+            where=str(checkpoint),
+            fix="go on with the interrupted run's trainer: trainer=fsdp where it is sharded",
+        )
     try:
         # Only plain data is read from the checkpoint: a pickle could run anything.
         trainer.fit(

@@ -21,6 +21,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from locvlm.errors import ConfigError
 from locvlm.models import LocVLM
+from locvlm.models.parts import read_parts
 from locvlm.models.quantization import is_quantized
 from locvlm.training.sharded import load_sharded, save_sharded
 
@@ -69,10 +70,8 @@ class FSDP(ModelParallelStrategy):
     def load_checkpoint(
         self, checkpoint_path: Any, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Reads what `save_checkpoint` wrote, or the file of a run on one device or with ddp."""
+        """Reads what `save_checkpoint` wrote; never runs what it holds."""
         path = Path(self.broadcast(checkpoint_path))
-        if path.is_file():
-            return super().load_checkpoint(path, weights_only)
         assert self.model is not None
         assert self.lightning_module is not None
         strict = self.lightning_module.strict_loading
@@ -82,8 +81,10 @@ class FSDP(ModelParallelStrategy):
 def shard(module: nn.Module, mesh: DeviceMesh, policy: MixedPrecisionPolicy | None = None) -> None:
     """Shards what a LightningModule trains, in place: each transformer block by itself.
 
-    All processes must hold the same weights. A block is whole only while it computes; embeddings,
-    head, adapter and what else lies outside of blocks are whole during a forward and backward pass.
+    All processes must hold the same weights; but of a language model that
+    `locvlm.models.parts.empty` made each reads its part only now. A block is whole only while it
+    computes; what lies outside of blocks, such as embeddings, head and adapter, is whole during a
+    forward and backward pass.
 
     Args:
         module: holds a `LocVLM` as `model`, and perhaps layers of its own beside it.
@@ -109,6 +110,7 @@ def shard(module: nn.Module, mesh: DeviceMesh, policy: MixedPrecisionPolicy | No
         split(model)
         for name in _METHODS:
             register_fsdp_forward_method(model, name)
+        read_parts(model)
     inside = set(model.modules())
     for layer in module.modules():
         own = next(layer.parameters(recurse=False), None)
