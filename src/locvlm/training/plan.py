@@ -15,6 +15,7 @@ from locvlm.models.loss import weighted_cross_entropy
 from locvlm.models.quantization import linear_layers
 from locvlm.training.flops import Work
 from locvlm.training.module import MakeOptimizer
+from locvlm.training.strategies import blocks
 
 # Bytes of a quantized weight and its share of the scales: one byte for 64 weights in 4 bits.
 QUANTIZED = {"4bit": 0.5 + 1 / 64, "8bit": 1.0}
@@ -167,9 +168,8 @@ def gathered(model: nn.Module) -> int:
 
     That is all that lies outside of transformer blocks, the block that computes, and the next one.
     """
-    encoder: Any = model.get_submodule("encoder")
-    blocks = [*encoder.vit.blocks, *_layers(model.get_submodule("language_model"))]
-    sizes = [weights(block) for block in blocks]
+    parts: Any = model
+    sizes = [weights(block) for block in blocks(parts)]
     return weights(model) - sum(sizes) + 2 * max(sizes)
 
 
@@ -194,19 +194,19 @@ def _optimizer(model: nn.Module, make: MakeOptimizer) -> tuple[int, int]:
     optimizer.zero_grad()
     tensors = [t for state in optimizer.state.values() for t in state.values()]
     size = sum(tensor.nbytes for tensor in tensors if isinstance(tensor, Tensor))
-    # On GPUs AdamW takes the roots of all second moments of a group at once.
-    groups = [sum(p.nbytes for p in group["params"]) for group in optimizer.param_groups]
-    return size, max(groups) if isinstance(optimizer, torch.optim.AdamW) else 0
+    if not isinstance(optimizer, torch.optim.AdamW) or optimizer.defaults["fused"]:
+        return size, 0
+    # Unless it is fused, it takes the roots of all second moments of a group at once on GPUs.
+    return size, max(sum(p.nbytes for p in group["params"]) for group in optimizer.param_groups)
 
 
-def _kept(model: nn.Module, load: Load) -> list[int]:
+def _kept(model: Any, load: Load) -> list[int]:
     """Bytes that a forward pass keeps.
 
     Returns:
         What is outside of the layers, logits, one hidden state, and what each layer keeps.
     """
-    encoder: Any = model.get_submodule("encoder")
-    language: Any = model.get_submodule("language_model")
+    encoder, language = model.encoder, model.language_model
     pixels = torch.empty(load.rows * load.images, 3, encoder.image_size, encoder.image_size)
     marks: list[int] = []
 
@@ -219,14 +219,14 @@ def _kept(model: nn.Module, load: Load) -> list[int]:
             features = encoder(pixels)
         if not load.tokens:  # a stage that trains the encoder alone
             return [kept(), 0, 0]
-        images = model.get_submodule("adapter")(features)
+        images = model.adapter(features)
         words = embeddings(language)(torch.zeros(load.rows, load.tokens, dtype=torch.long))
         places = torch.zeros(load.rows, load.tokens, 1, dtype=torch.bool)
         inputs = words.masked_scatter(places, images.to(words.dtype))
         first = kept()
         hooks = [
-            layer.register_forward_hook(lambda *_: marks.append(kept()))
-            for layer in _layers(language)
+            block.register_forward_hook(lambda *_: marks.append(kept()))
+            for block in blocks(model)[len(encoder.vit.blocks) :]
         ]
         with picking(language, pick):
             logits = language(inputs_embeds=inputs, use_cache=False).logits[0]
@@ -258,12 +258,3 @@ def _keeping(model: nn.Module) -> Iterator[Callable[[], int]]:
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         yield lambda: sum(storage.nbytes() for storage in kept.values())
-
-
-def _layers(language_model: Any) -> nn.ModuleList:
-    n_layers = language_model.config.num_hidden_layers
-    return next(
-        part
-        for part in language_model.modules()
-        if isinstance(part, nn.ModuleList) and len(part) == n_layers
-    )
