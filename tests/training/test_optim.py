@@ -1,8 +1,11 @@
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
 
 from locvlm.errors import ConfigError
+from locvlm.training import LocVLMModule
 from locvlm.training.optim import MuonAdamW, adamw, adamw8bit, cosine, wsd
 from tests.tiny import make_model
 
@@ -225,3 +228,11 @@ def test_cosine_rises_and_falls_to_nothing():
 @pytest.mark.parametrize("n_steps", [1, 2, 3])
 def test_short_trainings_learn_in_every_step(schedule, n_steps):
     assert all(0 < rate <= 1 for rate in rates_of(schedule, n_steps))
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_adamw_lets_gradients_be_clipped_in_mixed_precision(trainer, dialogues, fused):
+    module = LocVLMModule(make_model(), partial(adamw, lr=1e-3, fused=fused))
+    fit = trainer(max_steps=1, precision="bf16-mixed", gradient_clip_val=1.0)
+    fit.fit(module, datamodule=dialogues())
+    assert fit.global_step == 1

@@ -40,7 +40,10 @@ def adamw(
         ConfigError: a name in `rates` begins none of the parameters' names.
     """
     groups = _groups(parameters, lr, weight_decay, rates or {})
-    return torch.optim.AdamW(groups, lr=lr, betas=(betas[0], betas[1]), fused=fused)
+    optimizer = torch.optim.AdamW(groups, lr=lr, betas=(betas[0], betas[1]), fused=fused)
+    # Lightning refuses to clip the gradients of an optimizer that could unscale them, even in bf16.
+    optimizer._step_supports_amp_scaling = False
+    return optimizer
 
 
 def adamw8bit(
