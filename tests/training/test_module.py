@@ -127,6 +127,14 @@ def test_lora_that_was_not_added_is_refused():
         train_only(make_model(), ["adapter", "lora"])
 
 
+def test_weights_in_float16_are_not_trained():
+    model = make_model()
+    model.language_model.half()
+    train_only(model, ["adapter"])
+    with pytest.raises(ConfigError, match="float16 cannot learn"):
+        train_only(model, ["adapter", "language_model"])
+
+
 def test_an_optimizer_that_refuses_its_settings_says_so(trainer, dialogues):
     module = LocVLMModule(make_model(), partial(torch.optim.SGD, lr=-1.0))
     with pytest.raises(ConfigError, match=r"Invalid learning rate: -1.0\n  where: optimizer"):

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+import torch
 from lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -158,7 +159,7 @@ def trainable(model: nn.Module, names: Sequence[str], where: str = "trained") ->
 
     Raises:
         ConfigError: `model` has no such part, or it is one that cannot learn: the weights beneath
-            LoRA, and quantized ones.
+            LoRA, quantized ones, and those in float16.
     """
     parts = {name: list(part.parameters()) for name, part in model.named_children()}
     if weights := lora.lora_parameters(model):
@@ -178,4 +179,11 @@ def trainable(model: nn.Module, names: Sequence[str], where: str = "trained") ->
             where=where,
             fix=f"choose from {', '.join(parts)}{hint}",
         )
-    return [parameter for name in names for parameter in parts[name]]
+    learning = [parameter for name in names for parameter in parts[name]]
+    if any(parameter.dtype == torch.float16 for parameter in learning):
+        raise ConfigError(
+            "weights in float16 cannot learn: steps of a usual rate round to nothing",
+            where="model.language_model.dtype",
+            fix="set it to float32; trainer.precision=bf16-mixed computes in 16 bits all the same",
+        )
+    return learning
