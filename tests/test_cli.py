@@ -123,6 +123,12 @@ def test_a_key_that_was_added_is_refused_too(command):
     assert "Config takes no" in done.stderr
 
 
+def test_an_added_key_is_refused_where_tracebacks_are_shown_as_well(command):
+    done = command("+nonsense=1", HYDRA_FULL_ERROR="1")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "ConfigError: Config takes no" in done.stderr
+
+
 def test_who_asks_hydra_for_the_traceback_gets_it(command):
     done = command("nam=a", HYDRA_FULL_ERROR="1")
     assert "Traceback" in done.stderr

@@ -68,6 +68,7 @@ def hydra_command(
         ConfigStore.instance().store(name=f"{name}_schema", node=schema)
 
     def decorate(task: Callable[[Any], Any]) -> Callable[[], None]:
+        @functools.wraps(task)
         def checked(cfg: Any) -> Any:
             if schema is not None:  # Hydra takes +anything=1 in silence
                 check_keys(cfg, schema, "")
@@ -79,7 +80,7 @@ def hydra_command(
 
             compose = hydra.main("pkg://locvlm.conf", name, version_base="1.3")
             if os.environ.get(FULL_ERROR) == "1":
-                compose(task)()
+                compose(checked)()
                 return
 
             @functools.wraps(task)

@@ -21,8 +21,8 @@ def pack_rows(lengths: Sequence[int], padding: float = PADDING) -> list[list[int
     """Which examples share a row.
 
     The longest example left goes to the shortest row (longest processing time first); there are
-    as many rows as leave at most `padding`. Few long rows would leave less, but attention takes
-    time in proportion to the length of rows.
+    as many rows as leave at most `padding`. Few long rows would leave less, but where attention is
+    masked (`eager`) it takes time in proportion to the length of rows.
 
     Args:
         lengths: tokens of each example.

@@ -192,14 +192,12 @@ def read_prompts(model: "LocVLM", prompts: Sequence[Prompt]) -> Read:
         for group, start in zip(groups, starts, strict=True)
     ]
     ids, slots, positions = _laid_out(model, rows)
-    ends = torch.zeros(len(rows), n_slots, dtype=torch.long)
+    counts = torch.zeros(len(rows), n_slots, dtype=torch.long)
     for row, pieces in enumerate(rows):
-        own = torch.tensor([len(piece.ids) for piece in pieces]).cumsum(0)
-        ends[row, : len(pieces)] = own - 1
-        state.lengths[row, : len(pieces)] += torch.tensor([len(piece.ids) for piece in pieces]).to(
-            model.device
-        )
-    ends = ends.to(model.device)
+        counts[row, : len(pieces)] = torch.tensor([len(piece.ids) for piece in pieces])
+    counts = counts.to(model.device)
+    state.lengths += counts
+    ends = counts.cumsum(dim=1) - 1  # those of slots without a prompt are their neighbours'
     of_row = torch.arange(len(rows), device=model.device)[:, None]
     state.logits = state._read(model, ids, slots, positions, lambda hidden: hidden[of_row, ends])
     return state
