@@ -10,7 +10,9 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from locvlm.config import check_targets
+from locvlm.score import benchmark_names
 
+SCORED = benchmark_names()
 CONF = Path(__file__).parents[1] / "conf"
 # Each command with what it cannot do without; a second model brings other groups into play.
 STARTS = [
@@ -19,6 +21,7 @@ STARTS = [
     ("audit", ()),
     ("plan", ()),
     ("evaluate", ("checkpoint=x",)),
+    ("score", ("benchmark=pope", "answers=x")),
     ("export", ("checkpoint=x", "output=x")),
     ("prepare", ("output=x",)),
     ("convert", ("dialect@from=llava", "dialect@to=ivb", "input=x", "output=y")),
@@ -42,9 +45,11 @@ def options(command, start):
     chosen = composed(command, start, return_hydra_config=True).hydra.runtime.choices
     for key in chosen:
         group, _, place = key.partition("@")
-        # What a recipe mounts in a stage belongs to it; elsewhere every option fits.
-        if not group.startswith("hydra/") and not place.startswith("stages."):
-            yield [f"{key}={path.stem}" for path in sorted((CONF / group).glob("*.yaml"))]
+        # What a recipe mounts in a stage, and a benchmark in itself, belongs to them; elsewhere
+        # every option fits.
+        if not group.startswith("hydra/") and not place.startswith(("stages.", "benchmark.")):
+            found = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+            yield [f"{key}={name}" for name in found if command != "score" or name in SCORED]
 
 
 def rounds(command, start):

@@ -80,11 +80,7 @@ def _report(run: "Run", folder: Path) -> None:
     from locvlm.report.html import render_page
     from locvlm.report.tables import headline_rows, markdown, tables, value_rows
 
-    samples = run.samples
-    write_text(
-        folder / "report.html",
-        render_page(run.results, run.items, lambda image: samples[image].image),
-    )
+    write_text(folder / "report.html", render_page(run.results, run.items, run.image_of))
     write_text(folder / "table.md", markdown(run.results))
     for table in tables(run.results["metrics"]):
         print_table(table.title, *value_rows(table))

@@ -130,6 +130,8 @@ class Question:
         messages: the conversation so far; the last message is the user's question.
         candidates: closed answers to compare by likelihood; empty for free generation.
         meta: what the score needs to know (JSON values), such as the gold answer.
+        image: file of the image, for a sample that does not hold it: benchmarks have more images
+            than fit in memory, so it is read when the question is asked. Empty: there is none.
     """
 
     key: str
@@ -137,3 +139,4 @@ class Question:
     messages: tuple[Message, ...]
     candidates: tuple[str, ...] = ()
     meta: Mapping[str, Any] = field(default_factory=dict)
+    image: str = ""

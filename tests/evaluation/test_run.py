@@ -4,7 +4,8 @@ from dataclasses import replace
 import pytest
 
 from locvlm.errors import DataError
-from locvlm.evaluation.benchmarks import Localization, Suite
+from locvlm.evaluation.benchmarks.localization import Localization
+from locvlm.evaluation.benchmarks.suite import Suite
 from locvlm.evaluation.run import run_benchmark
 from locvlm.predictors.recorded import Recorded
 from tests.evaluation.benchmarks.test_suite import Given
@@ -32,7 +33,7 @@ def test_writes_answers_items_and_results(suite, predictor, tmp_path):
     assert items == json.loads(json.dumps(run.items))
     assert len(items) == 3
     assert len((tmp_path / "answers.jsonl").read_text().splitlines()) == 4
-    assert run.samples["photo"].size == (100, 100)
+    assert run.image_of("photo") == suite.samples[0].image
 
 
 def test_results_say_what_was_measured_how_and_on_what(suite, predictor, tmp_path):

@@ -1,9 +1,10 @@
 import json
 
 import pytest
+from PIL import Image
 
 from locvlm.errors import DataError
-from locvlm.predictors.ask import ask, fingerprints
+from locvlm.predictors.ask import ask, fingerprints, loaded
 from locvlm.predictors.recorded import Recorded
 from locvlm.types import Box, Message, Question, Sample
 
@@ -152,3 +153,28 @@ def test_fingerprints_tell_images_words_places_and_candidates_apart():
     questions = [free("a"), free("a", "?"), free("a", sample=other), closed("a"), placed, moved]
     assert len(set(fingerprints([*questions, texts]))) == 7
     assert len(set(fingerprints([free("a"), free("b")]))) == 1
+
+
+def test_images_are_read_from_their_files_when_they_are_asked_about(tmp_path):
+    file = tmp_path / "photo.png"
+    Image.new("RGB", (20, 10)).save(file)
+    about = Sample("photo", "by hand")
+    questions = [
+        Question(f"quiz/{n}", about, (Message("user", (f"{n}?",)),), image=str(file))
+        for n in range(2)
+    ]
+    first, second = loaded(questions)
+    assert first.sample is second.sample
+    assert first.sample.image == file.read_bytes()
+    assert first.sample.size == (20, 10)
+    assert questions[0].sample.image is None
+    before = fingerprints(questions)
+    assert before == fingerprints([first, second])
+    Image.new("RGB", (20, 11)).save(file)
+    assert not set(before) & set(fingerprints(questions))
+
+
+def test_a_missing_image_is_named(tmp_path):
+    question = Question("quiz/1", Sample("a", "by hand"), (Message("user", ("?",)),), image="gone")
+    with pytest.raises(DataError, match="gone"):
+        loaded([question])

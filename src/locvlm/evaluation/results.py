@@ -126,6 +126,11 @@ class Score:
     counts: Mapping[str, int] = field(default_factory=dict)
     histograms: Sequence[Histogram] = ()
 
+    @property
+    def values(self) -> dict[str, float]:
+        """The metrics by their keys, without the benchmark's name in front."""
+        return {metric.key.partition(".")[2]: metric.estimate.value for metric in self.metrics}
+
 
 @dataclass(frozen=True, slots=True)
 class Row:

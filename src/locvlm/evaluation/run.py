@@ -7,14 +7,17 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from locvlm.errors import DataError
 from locvlm.evaluation.benchmarks.asking import Read
 from locvlm.evaluation.results import FORMAT, Score, item_record, metric_record
 from locvlm.io import write_json, write_text
-from locvlm.predictors.ask import Answer, Predictor, ask, fingerprints
-from locvlm.types import Question, Sample
+from locvlm.predictors.ask import Answer, Predictor, ask, fingerprints, loaded
+from locvlm.types import Question
+
+if TYPE_CHECKING:
+    from locvlm.located import Located
 
 ANSWERS, ITEMS, RESULTS = "answers.jsonl", "items.jsonl", "results.json"
 
@@ -42,11 +45,11 @@ class Benchmark(Protocol):
 
 
 class Run(NamedTuple):
-    """What a run found, as plain data: the contents of its files."""
+    """What a run found, as plain data: the contents of its files; and its images, by their keys."""
 
     results: dict[str, Any]
     items: list[dict[str, Any]]
-    samples: Mapping[str, Sample]
+    image_of: Callable[[str], bytes | None]
 
 
 def run_benchmark(
@@ -81,30 +84,74 @@ def run_benchmark(
         folder / ANSWERS,
         on_progress=lambda done: on_progress(done, len(questions)),
     )
-    score = benchmark.score(answers, lambda answer: predictor.decode(answer.text, answer.question))
-    samples = {question.sample.key: question.sample for question in questions}
+    score = benchmark.score(answers, lambda answer: _decoded(answer, predictor))
+    results = write_results(
+        folder,
+        benchmark,
+        score,
+        title=f"{subject} on {benchmark.name}",
+        n_questions=len(questions),
+        predictor=predictor.identity,
+        data={"sha256": _digest(questions)},
+        settings=settings or {},
+    )
+    of = {question.sample.key: question for question in questions}
+    items = [item_record(item) for item in score.items]
+    return Run(results, items, lambda image: loaded([of[image]])[0].sample.image)
+
+
+def write_results(
+    folder: Path,
+    benchmark: Benchmark,
+    score: Score,
+    *,
+    title: str,
+    n_questions: int,
+    predictor: Mapping[str, Any],
+    data: Mapping[str, Any],
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Writes items.jsonl and results.json into `folder`.
+
+    Args:
+        folder: where the files go.
+        benchmark: that was run.
+        score: what it found.
+        title: of the report.
+        n_questions: answered or not.
+        predictor: the identity of who answered.
+        data: hashes of what was asked.
+        settings: the configuration.
+
+    Returns:
+        The contents of results.json.
+    """
+    images = len({item.image for item in score.items})
     results = {
         "format": FORMAT,
-        "title": f"{subject} on {benchmark.name}",
-        "summary": f"{len(samples):,} images, {len(questions):,} questions, "
+        "title": title,
+        "summary": f"{images:,} images, {len(score.items):,} answers to {n_questions:,} questions, "
         f"protocol {benchmark.version}",
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "locvlm": version("locvlm"),
         "benchmark": benchmark.name,
         "version": benchmark.version,
         "protocol": dict(benchmark.protocol),
-        "predictor": dict(predictor.identity),
-        "data": {"sha256": _digest(questions), "images": len(samples)},
-        "counts": {"questions": len(questions), **score.counts},
-        "settings": dict(settings or {}),
+        "predictor": dict(predictor),
+        "data": {**data, "images": images},
+        "counts": {"questions": n_questions, **score.counts},
+        "settings": dict(settings),
         "metrics": [metric_record(metric) for metric in score.metrics],
         "histograms": [asdict(histogram) for histogram in score.histograms],
     }
-    items = [item_record(item) for item in score.items]
-    lines = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items)
-    write_text(folder / ITEMS, lines)
+    lines = (json.dumps(item_record(item), ensure_ascii=False) + "\n" for item in score.items)
+    write_text(folder / ITEMS, "".join(lines))
     write_json(folder / RESULTS, results)
-    return Run(results, items, samples)
+    return results
+
+
+def _decoded(answer: Answer, predictor: Predictor) -> "Located":
+    return predictor.decode(answer.text, loaded([answer.question])[0])
 
 
 def _check(questions: Sequence[Question], name: str) -> None:

@@ -4,13 +4,13 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from locvlm.errors import DataError
-from locvlm.io import append_jsonl, drop_torn_line, read_jsonl
-from locvlm.types import Question
+from locvlm.io import append_jsonl, cannot_read, drop_torn_line, read_jsonl, sha256
+from locvlm.types import Question, Sample
 
 if TYPE_CHECKING:  # the processor needs torch; asking and judging do not
     from locvlm.located import Located
@@ -96,16 +96,48 @@ def ask(
     ]
 
 
+def loaded(questions: Sequence[Question]) -> list[Question]:
+    """The questions with the images that they name read from their files.
+
+    Questions about one image share its sample, as predictors expect.
+
+    Raises:
+        DataError: an image is missing, or is none; names the file.
+    """
+    samples: dict[tuple[int, str], Sample] = {}
+    for question in questions:
+        of = id(question.sample), question.image
+        if question.image and of not in samples:
+            samples[of] = _with_image(question.sample, Path(question.image))
+    return [
+        replace(question, sample=samples[id(question.sample), question.image], image="")
+        if question.image
+        else question
+        for question in questions
+    ]
+
+
+def _with_image(sample: Sample, file: Path) -> Sample:
+    from locvlm.images import image_size  # here: it needs torch, which scoring does without
+
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise cannot_read(file, error) from error
+    return replace(sample, image=data, size=image_size(data, str(file)))
+
+
 def fingerprints(questions: Sequence[Question]) -> list[str]:
     """A hash of what each question shows and asks: image, conversation, candidates."""
-    images: dict[int, str] = {}
+    images: dict[int | str, str] = {}
     keys = []
     for question in questions:
         image = question.sample.image
-        if id(image) not in images:
-            images[id(image)] = hashlib.sha256(image or b"").hexdigest()
+        of = question.image or id(image)
+        if of not in images:
+            images[of] = sha256(Path(question.image) if question.image else image or b"")
         content = [
-            images[id(image)],
+            images[of],
             [[message.role, list(message.parts)] for message in question.messages],
             list(question.candidates),
         ]
@@ -119,11 +151,11 @@ def _answers(
     closed = [(key, question) for key, question in batch if question.candidates]
     free = [(key, question) for key, question in batch if not question.candidates]
     if free:
-        texts = predictor.answer([question for _, question in free])
+        texts = predictor.answer(loaded([question for _, question in free]))
         for (key, question), text in zip(free, texts, strict=True):
             yield {"question": key, "key": question.key, "text": text}
     if closed:
-        scores = predictor.score([question for _, question in closed])
+        scores = predictor.score(loaded([question for _, question in closed]))
         for (key, question), score in zip(closed, scores, strict=True):
             best = max(range(len(score)), key=score.__getitem__)
             text = question.candidates[best]

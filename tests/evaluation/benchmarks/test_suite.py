@@ -5,7 +5,9 @@ import pytest
 
 from locvlm.data.readers.coco import CocoReader
 from locvlm.errors import ConfigError, DataError
-from locvlm.evaluation.benchmarks import Localization, Regions, Suite
+from locvlm.evaluation.benchmarks.localization import Localization
+from locvlm.evaluation.benchmarks.regions import Regions
+from locvlm.evaluation.benchmarks.suite import Suite
 from tests.evaluation.conftest import answered, read, values
 
 PARTS = {

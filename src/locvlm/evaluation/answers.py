@@ -1,0 +1,137 @@
+"""Recorded answers in the files that official programs read, joined with their questions."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from locvlm.errors import DataError
+from locvlm.io import read_json, read_jsonl
+from locvlm.predictors.ask import Answer
+from locvlm.types import Question
+
+NAMED = 3  # ids that a warning names
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a file says.
+
+    Args:
+        file: that was read.
+        texts: by id; where an id comes twice, its last answer, as official programs have it.
+        repeated: ids that came with two different answers.
+    """
+
+    file: str
+    texts: Mapping[str, str]
+    repeated: Sequence[str] = ()
+
+
+class Matched(NamedTuple):
+    """Answers that belong to questions, in the order of the questions, and what did not fit."""
+
+    answers: list[Answer]
+    counts: dict[str, int]
+
+
+def read_answers(file: str | Path, ids: Sequence[str], texts: Sequence[str]) -> Given:
+    """The answers in a JSON array or in JSON Lines, whatever the file is called.
+
+    Args:
+        file: of records, each with an id and a text; numbers are read as their text.
+        ids: keys of the id; the first one that a record has counts.
+        texts: keys of the text, likewise.
+
+    Raises:
+        DataError: the file is missing or malformed, or a record lacks either; names the record.
+    """
+    found: dict[str, str] = {}
+    repeated: dict[str, None] = {}
+    for where, record in records(file):
+        key = _field(record, ids, where)
+        text = _field(record, texts, where)
+        if found.get(key, text) != text:
+            repeated[key] = None
+        found[key] = text
+    return Given(str(file), found, list(repeated))
+
+
+def records(file: str | Path) -> Iterator[tuple[str, Any]]:
+    """(place, record) of a JSON array or JSON Lines file; POPE's are either, both named .json.
+
+    Raises:
+        DataError: the file is missing, malformed, or holds something else.
+    """
+    if _begins_with(file, b"["):
+        for number, record in enumerate(read_json(file), start=1):
+            yield f"{file}, record {number}", record
+    else:
+        for line, record in read_jsonl(file):
+            yield f"{file}, line {line}", record
+
+
+def match(questions: Sequence[Question], given: Given) -> Matched:
+    """The answers to `questions`, by `meta["id"]`.
+
+    What does not fit is logged with its first ids and counted; the metrics stand on the answered
+    questions alone.
+
+    Raises:
+        DataError: not a single answer belongs to a question.
+    """
+    known = {question.meta["id"] for question in questions}
+    answers = [
+        Answer(question, given.texts[question.meta["id"]])
+        for question in questions
+        if question.meta["id"] in given.texts
+    ]
+    if not answers:
+        raise DataError(
+            f"none of its {len(given.texts):,} answers belongs to one of the "
+            f"{len(questions):,} questions",
+            where=given.file,
+            fix=f"the questions' ids are like {_some(sorted(known))}, the answers' like "
+            f"{_some(given.texts)}: give the files of one benchmark and split",
+        )
+    misfits = {
+        "questions without an answer": sorted(known - given.texts.keys()),
+        "answers to unknown questions": sorted(given.texts.keys() - known),
+        "questions answered twice, the last counts": list(given.repeated),
+    }
+    for what, found in misfits.items():
+        if found:
+            logger.warning("%s: %d %s: %s", given.file, len(found), what, _some(found))
+    counts = {what: len(found) for what, found in misfits.items() if found}
+    return Matched(answers, {"questions": len(questions), "answered": len(answers), **counts})
+
+
+def _field(record: Any, keys: Sequence[str], where: str) -> str:
+    if not isinstance(record, dict):
+        raise DataError(f"this is no record, but {str(record)[:40]!r}", where=where)
+    value = next((record[key] for key in keys if key in record), None)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, str):
+        return value
+    raise DataError(
+        f"there is no text at {' or '.join(map(repr, keys))}; the record has "
+        f"{', '.join(map(repr, record)) or 'no keys'}",
+        where=where,
+        fix="give a file of answers in the benchmark's own format",
+    )
+
+
+def _begins_with(file: str | Path, mark: bytes) -> bool:
+    try:
+        with Path(file).open("rb") as stream:
+            return stream.read(64).lstrip().startswith(mark)
+    except OSError:
+        return False  # the reader says what is wrong
+
+
+def _some(names: Sequence[str] | Mapping[str, str]) -> str:
+    first = list(names)[:NAMED]
+    return ", ".join(map(repr, first)) + (", ..." if len(names) > NAMED else "")

@@ -1,0 +1,161 @@
+"""Scores recorded answers, without a model: `python -m locvlm.score benchmark=pope key=value ...`.
+
+    python -m locvlm.score benchmark=pope questions=coco_pope_random.json answers=answers.jsonl
+    python -m locvlm.score benchmark=vqav2 questions=Q.json annotations=A.json answers=R.json
+
+benchmark   one of BENCHMARKS
+answers     file of answers, in the form that the benchmark's official program reads
+output      folder for results.json and items.jsonl, which `locvlm.compare` reads
+others      go to the benchmark: its questions, annotations, references; values are taken as they
+            stand, whatever characters a path holds
+
+Prints a table and, as the last line, the figures as one JSON object, in the units of the official
+program, with the number of answers that they stand on.
+"""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from importlib.resources import files
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from omegaconf import DictConfig, OmegaConf
+
+from locvlm.cli import plain_errors, print_table, set_up_logging
+from locvlm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from locvlm.evaluation.answers import Given
+    from locvlm.evaluation.results import Score
+    from locvlm.evaluation.run import Benchmark
+
+    class Recordable(Benchmark, Protocol):
+        """A benchmark that scores answers from a file."""
+
+        @property
+        def files(self) -> Sequence[str]:
+            """What the truth was read from."""
+
+        def read_answers(self, file: str | Path) -> Given:
+            """The answers in the form of its official program."""
+
+        def figures(self, score: Score) -> Mapping[str, float]:
+            """What its official program prints, in its units."""
+
+
+OWN = ("answers", "output", "seed")
+
+
+@plain_errors
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command; None takes the arguments of the process."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if {"-h", "--help"} & set(given):
+        print((__doc__ or "").replace("BENCHMARKS", ", ".join(benchmark_names())))
+        return
+    set_up_logging()
+    print(json.dumps(score(_settings(given))))
+
+
+def score(cfg: DictConfig) -> dict[str, Any]:
+    """Scores what `cfg` names and prints the table.
+
+    Returns:
+        The benchmark's figures, the number of answers that they stand on as `n`, and counts.
+    """
+    from hydra.utils import instantiate
+
+    from locvlm.evaluation.answers import match
+    from locvlm.evaluation.results import metric_record
+    from locvlm.evaluation.run import write_results
+    from locvlm.io import sha256
+    from locvlm.report.tables import tables, value_rows
+
+    benchmark: Recordable = instantiate(cfg.benchmark)
+    questions = benchmark.questions()
+    matched = match(questions, benchmark.read_answers(cfg.answers))
+    found = benchmark.score(matched.answers, _no_model)
+    if cfg.output:
+        write_results(
+            Path(cfg.output),
+            benchmark,
+            found,
+            title=f"{cfg.answers} on {benchmark.name}",
+            n_questions=len(questions),
+            predictor={"kind": "recorded", "sha256": sha256(Path(cfg.answers))},
+            data={file: sha256(Path(file)) for file in benchmark.files},
+            settings=OmegaConf.to_container(cfg, resolve=True),  # type: ignore[arg-type]
+        )
+    for table in tables([metric_record(metric) for metric in found.metrics]):
+        print_table(f"{table.title}, percent", *value_rows(table))
+    figures = {key: _number(value) for key, value in benchmark.figures(found).items()}
+    counts = {**matched.counts, **found.counts}
+    return {**figures, "n": len(matched.answers), "counts": counts, "version": benchmark.version}
+
+
+def _settings(arguments: Sequence[str]) -> DictConfig:
+    """The config that the arguments make: `key=value`, of which Hydra's grammar sees nothing."""
+    from hydra import compose, initialize_config_module
+
+    from locvlm.config import check_targets
+
+    pairs = dict(_pair(argument) for argument in arguments)
+    name = pairs.pop("benchmark", None)
+    if name not in benchmark_names():
+        raise ConfigError(
+            f"there is no benchmark {name!r}" if name else "name the benchmark",
+            fix=f"give benchmark= one of {', '.join(benchmark_names())}",
+        )
+    with initialize_config_module("locvlm.conf", version_base="1.3"):
+        cfg = compose("score", [f"benchmark={name}"])
+    allowed = [*OWN, *(key for key in cfg.benchmark if not str(key).startswith("_"))]
+    for key, value in pairs.items():
+        if key not in allowed:
+            near = get_close_matches(key, allowed, n=1)
+            raise ConfigError(
+                f"{name} takes no {key}",
+                where=f"{key}={value}",
+                fix=f"did you mean {near[0]}?" if near else f"it takes {', '.join(allowed)}",
+            )
+        node = cfg if key in OWN else cfg.benchmark
+        node[key] = int(value) if key == "seed" else value
+    missing = sorted(map(str, OmegaConf.missing_keys(cfg)))
+    if missing:
+        names = [key.removeprefix("benchmark.") for key in missing]
+        raise ConfigError(
+            f"{name} needs {', '.join(names)}", fix=f"add {' '.join(f'{n}=FILE' for n in names)}"
+        )
+    check_targets(OmegaConf.to_container(cfg, resolve=True))
+    return cfg
+
+
+def _pair(argument: str) -> tuple[str, str]:
+    key, sign, value = argument.partition("=")
+    if not sign:
+        raise ConfigError("arguments are key=value", where=repr(argument))
+    return key, value
+
+
+def benchmark_names() -> list[str]:
+    """The benchmarks that score recorded answers: those whose config says which questions."""
+    folder = files("locvlm.conf") / "benchmark"
+    return sorted(
+        file.name.removesuffix(".yaml")
+        for file in folder.iterdir()
+        if file.name.endswith(".yaml") and "benchmarks.suite.Suite" not in file.read_text()
+    )
+
+
+def _number(value: float) -> float | None:
+    return value if isfinite(value) else None  # JSON knows no NaN
+
+
+def _no_model(answer: Any) -> Any:
+    raise ConfigError("recorded answers hold locations that no model's dialect is known for")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+import pytest
+
+from locvlm.errors import DataError
+from locvlm.evaluation.benchmarks.files import Entry, to_questions
+
+
+def entry(key, image="a.jpg"):
+    return Entry(key, image, ("What?",), {"gold": "cat"})
+
+
+def ask(*entries, images=None):
+    return to_questions("quiz", entries, source="quiz.json", images=images)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"any")
+    return tmp_path
+
+
+def test_questions_about_one_image_share_its_sample(folder):
+    first, second = ask(entry("1"), entry("2"), images=folder).questions
+    assert first.sample is second.sample
+    assert first.key == "quiz/1"
+    assert first.meta == {"id": "1", "gold": "cat"}
+    assert first.image == str(folder / "a.jpg")
+
+
+def test_scoring_needs_no_images():
+    asked = ask(entry("1", "gone.jpg"))
+    assert asked.questions[0].image == ""
+    assert not asked.left_out
+
+
+def test_absent_images_are_named_and_counted(folder, caplog):
+    asked = ask(entry("1"), entry("2", "gone.jpg"), entry("3", "gone.jpg"), images=folder)
+    assert [question.meta["id"] for question in asked.questions] == ["1"]
+    assert asked.left_out == {"left out: image absent": 2}
+    assert "2 questions left out, image absent: gone.jpg" in caplog.text
+
+
+def test_the_first_question_of_an_id_counts(caplog):
+    asked = ask(entry("1"), entry("1", "b.jpg"))
+    assert [question.sample.key for question in asked.questions] == ["a.jpg"]
+    assert asked.left_out == {"left out: id that came before": 1}
+
+
+def test_a_folder_without_any_of_the_images_is_refused(folder):
+    with pytest.raises(DataError, match="not one of the 1 images is in"):
+        ask(entry("1", "gone.jpg"), images=folder)
+
+
+@pytest.mark.parametrize("name", ["../a.jpg", "/etc/passwd"])
+def test_a_name_that_leaves_the_folder_is_refused(folder, name):
+    with pytest.raises(DataError, match="leaves the folder of images"):
+        ask(entry("1", name), images=folder)

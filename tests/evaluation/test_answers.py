@@ -1,0 +1,88 @@
+import json
+
+import pytest
+
+from locvlm.errors import DataError
+from locvlm.evaluation.answers import Given, match, read_answers
+from locvlm.types import Message, Question, Sample
+
+
+def write(path, *records, lines=True):
+    text = "\n".join(map(json.dumps, records)) if lines else json.dumps(records)
+    path.write_text(text)
+    return path
+
+
+def read(file):
+    return read_answers(file, ("question_id",), ("text", "answer"))
+
+
+def question(key):
+    sample = Sample("photo", "by hand")
+    return Question(f"quiz/{key}", sample, (Message("user", ("?",)),), meta={"id": key})
+
+
+@pytest.mark.parametrize("lines", [True, False])
+def test_reads_arrays_and_json_lines_whatever_the_file_is_called(tmp_path, lines):
+    records = {"question_id": 1, "text": "Yes"}, {"question_id": "n2", "answer": "2"}
+    given = read(write(tmp_path / "answers.json", *records, lines=lines))
+    assert given.texts == {"1": "Yes", "n2": "2"}
+    assert not given.repeated
+
+
+def test_numbers_are_read_as_their_text(tmp_path):
+    given = read(write(tmp_path / "a.jsonl", {"question_id": 1, "answer": 2}))
+    assert given.texts == {"1": "2"}
+
+
+def test_the_last_of_two_answers_counts_and_the_id_is_remembered(tmp_path):
+    twice = [{"question_id": 1, "text": text} for text in ("no", "no", "yes")]
+    same = [{"question_id": 2, "text": "no"}] * 2
+    given = read(write(tmp_path / "a.jsonl", *twice, *same))
+    assert given.texts == {"1": "yes", "2": "no"}
+    assert given.repeated == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("record", "what"),
+    [
+        ({"question_id": 1}, "there is no text at 'text' or 'answer'"),
+        ({"text": "yes"}, "there is no text at 'question_id'"),
+        ({"question_id": 1, "text": None}, "there is no text at 'text'"),
+        ({"question_id": True, "text": "yes"}, "there is no text at 'question_id'"),
+        ("yes", "this is no record"),
+    ],
+)
+def test_a_record_that_is_no_answer_is_named(tmp_path, record, what):
+    good = {"question_id": 0, "text": "no"}
+    file = write(tmp_path / "a.jsonl", good, record)
+    with pytest.raises(DataError, match=what) as error:
+        read(file)
+    assert error.value.where == f"{file}, line 2"
+
+
+def test_matches_by_id_in_the_order_of_the_questions_and_counts_what_does_not_fit(caplog):
+    questions = [question(key) for key in ("a", "b", "c")]
+    matched = match(questions, Given("answers.jsonl", {"c": "3", "a": "1", "z": "9"}, ["a"]))
+    assert [answer.text for answer in matched.answers] == ["1", "3"]
+    assert matched.counts == {
+        "questions": 3,
+        "answered": 2,
+        "questions without an answer": 1,
+        "answers to unknown questions": 1,
+        "questions answered twice, the last counts": 1,
+    }
+    assert "answers.jsonl: 1 questions without an answer: 'b'" in caplog.text
+    assert "1 answers to unknown questions: 'z'" in caplog.text
+
+
+def test_a_complete_match_counts_nothing_else(caplog):
+    matched = match([question("a")], Given("answers.jsonl", {"a": "1"}))
+    assert matched.counts == {"questions": 1, "answered": 1}
+    assert not caplog.text
+
+
+def test_answers_of_another_benchmark_are_refused():
+    with pytest.raises(DataError, match="none of its 1 answers belongs to one of the 1") as error:
+        match([question("a")], Given("answers.jsonl", {"n99": "1"}))
+    assert "'n99'" in str(error.value)

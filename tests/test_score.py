@@ -1,0 +1,91 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from locvlm.score import main
+
+NAME = "answers, (1)='a'.jsonl"  # none of it is Hydra's grammar
+
+
+@pytest.fixture
+def files(tmp_path):
+    questions = tmp_path / "coco_pope_random.json"
+    rows = [
+        {"question_id": n, "image": "a.jpg", "text": "Is there a cat?", "label": label}
+        for n, label in enumerate(["yes", "no"])
+    ]
+    questions.write_text("\n".join(map(json.dumps, rows)))
+    answers = tmp_path / NAME
+    answers.write_text("\n".join(json.dumps({"question_id": n, "text": "Yes"}) for n in (0, 1)))
+    return questions, answers
+
+
+def arguments(files, *more):
+    questions, answers = files
+    return ["benchmark=pope", f"questions={questions}", f"answers={answers}", *more]
+
+
+def test_the_last_line_is_one_json_object(files, capsys):
+    main(arguments(files))
+    table, line = capsys.readouterr().out.rstrip("\n").rsplit("\n", 1)
+    figures = json.loads(line)
+    assert figures["accuracy"] == 0.5
+    assert figures["recall"] == 1
+    assert figures["n"] == 2
+    assert figures["counts"]["answered"] == 2
+    assert "Accuracy" in table
+
+
+def test_says_on_how_many_answers_it_stands(files, capsys):
+    files[1].write_text(json.dumps({"question_id": 0, "text": "Yes"}))
+    main(arguments(files))
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert figures["n"] == 1
+    assert figures["counts"]["questions without an answer"] == 1
+    assert figures["precision"] == 1
+
+
+def test_what_nothing_counts_for_is_null(files, capsys):
+    files[1].write_text(json.dumps({"question_id": 1, "text": "No"}))
+    main(arguments(files))
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["precision"] is None
+
+
+def test_an_output_folder_gets_the_files_that_a_run_writes(files, tmp_path):
+    main(arguments(files, f"output={tmp_path / 'run'}"))
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["benchmark"] == "pope"
+    assert set(results["data"]) == {str(files[0]), "images"}
+    assert len((tmp_path / "run" / "items.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "name the benchmark"),
+        (["benchmark=popes"], "there is no benchmark 'popes'"),
+        (["benchmark=scenes"], "there is no benchmark 'scenes'"),
+        (["benchmark=pope", "answers=a"], "pope needs questions"),
+        (["benchmark=pope", "answer=a"], "did you mean answers?"),
+        (["benchmark"], "arguments are key=value"),
+        (["benchmark=pope", "questions=gone", "answers=a"], "gone"),
+    ],
+)
+def test_mistakes_are_messages(given, message, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(given)
+    assert ended.value.code == 1
+    assert message in capsys.readouterr().err
+
+
+def test_neither_torch_nor_transformers_is_needed(files):
+    code = (
+        "import sys; from locvlm.score import main; main(sys.argv[1:]); "
+        "assert not {'torch', 'transformers', 'matplotlib'} & set(sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments(files)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
