@@ -80,17 +80,27 @@ def estimate(
     value, n = metric.value, metric.n
     if n == 0:
         return Estimate(value, value, value, 0)
-    above, below = _by_cluster(metric, clusters)
+    above, below = by_cluster(metric, clusters)
     if value in (0.0, 1.0) and np.all(above == value * below):
-        bound = ((1 - LEVEL) / 2) ** (1 / len(above))
+        bound = binomial_bound(len(above))
         return Estimate(value, bound, 1.0, n) if value else Estimate(value, 0.0, 1 - bound, n)
-    drawn = _resample(above, below, np.random.default_rng(seed))
+    low, high = percentiles(resample(above, below, np.random.default_rng(seed)))
+    return Estimate(value, low, high, n)
+
+
+def binomial_bound(n: int) -> float:
+    """The lowest share that n hits of n trials leave possible, at the level of the intervals."""
+    return float(((1 - LEVEL) / 2) ** (1 / n))
+
+
+def percentiles(drawn: NDArray[np.float64]) -> tuple[float, float]:
+    """Both ends of the interval of resampled values."""
     tail = 100 * (1 - LEVEL) / 2
     low, high = np.percentile(drawn, [tail, 100 - tail])
-    return Estimate(value, float(low), float(high), n)
+    return float(low), float(high)
 
 
-def _by_cluster(
+def by_cluster(
     metric: Ratio, clusters: Sequence[Hashable] | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Both sums for each cluster that counts."""
@@ -108,7 +118,7 @@ def _by_cluster(
     return rows[0], rows[1]
 
 
-def _resample(
+def resample(
     above: NDArray[np.float64], below: NDArray[np.float64], rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """(RESAMPLES,) the metric on clusters drawn with replacement."""
