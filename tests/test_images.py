@@ -13,7 +13,7 @@ from PIL import Image
 
 from locvlm.errors import DataError
 from locvlm.geometry import crop, pad, resize
-from locvlm.images import FORMATS, decode_image, image_size, normalize, to_frame
+from locvlm.images import FORMATS, decode_image, image_size, normalize, to_frame, viewed
 
 COLOURS = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[255] * 3, [128] * 3, [0] * 3]])
 PICTURE = Image.fromarray(COLOURS.astype(np.uint8))  # 3 wide, 2 high
@@ -293,3 +293,25 @@ def test_normalizes_each_channel():
     assert values.shape == (2, 3, 4, 4)
     assert values.dtype == torch.float32
     assert values[1, :, 2, 3].tolist() == pytest.approx([-1, 3, 0], abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_mirrored_view_turns_the_pixels_left_to_right(kind):
+    data = encoded(NOISE, kind)
+    mirrored = viewed(data, "mirrored", "test")
+    assert torch.equal(decode_image(mirrored, "test"), decode_image(data, "test").flip(-1))
+
+
+def test_a_grey_view_keeps_nothing_but_the_size():
+    pixels = decode_image(viewed(encoded(NOISE), "grey", "test"), "test")
+    assert pixels.shape == (3, 40, 50)
+    assert set(pixels.unique().tolist()) == {128}
+
+
+def test_an_image_without_a_view_keeps_its_bytes():
+    assert viewed(b"any", "", "test") == b"any"
+
+
+def test_what_is_no_image_has_no_view():
+    with pytest.raises(DataError, match="not an image"):
+        viewed(b"any", "mirrored", "page 7")

@@ -15,10 +15,11 @@ from torchvision.transforms.v2 import functional as F
 
 from locvlm.errors import DataError
 from locvlm.geometry import Geometry
-from locvlm.types import Size
+from locvlm.types import Size, View
 
 MAX_PIXELS = 64_000_000
 MAX_BYTES = 4 * MAX_PIXELS  # of an image's file
+GREY = 128  # of 255: the grey of an image that shows nothing
 # Pillow reads dozens more; some of them start other programs (EPS) or are hardly ever tested.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 
@@ -58,6 +59,26 @@ def decode_image(
         with _refusal(data, source, max_pixels):
             pixels = np.array(_rgb(image))
     return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def viewed(data: bytes, view: View, source: str) -> bytes:
+    """An encoded image as `view` shows it, of the same size, as PNG; unchanged without one.
+
+    Args:
+        data: the bytes of a file in one of `FORMATS`.
+        view: what is done to it.
+        source: file or record, for error messages.
+
+    Raises:
+        DataError: as in `decode_image`.
+    """
+    if not view:
+        return data
+    pixels = decode_image(data, source).permute(1, 2, 0)
+    pixels = pixels.flip(1) if view == "mirrored" else torch.full_like(pixels, GREY)
+    stream = io.BytesIO()
+    Image.fromarray(pixels.numpy()).save(stream, "PNG", compress_level=1)  # it is read once
+    return stream.getvalue()
 
 
 def to_frame(image: Tensor, geometry: Geometry, side: int, fill: Sequence[int]) -> Tensor:

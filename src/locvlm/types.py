@@ -37,6 +37,8 @@ Location: TypeAlias = Box | Point
 Unit = NewType("Unit", tuple[float, ...])
 Part: TypeAlias = str | Location
 Size: TypeAlias = tuple[int, int]
+# What is done to an image before it is shown: mirrored left to right, or all grey. Empty: nothing.
+View: TypeAlias = Literal["", "mirrored", "grey"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,7 @@ class Question:
         meta: what the score needs to know (JSON values), such as the gold answer.
         image: file of the image, for a sample that does not hold it: benchmarks have more images
             than fit in memory, so it is read when the question is asked. Empty: there is none.
+        view: what is done to the image then.
     """
 
     key: str
@@ -140,3 +143,4 @@ class Question:
     candidates: tuple[str, ...] = ()
     meta: Mapping[str, Any] = field(default_factory=dict)
     image: str = ""
+    view: View = ""

@@ -1,4 +1,6 @@
+import io
 import json
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -178,3 +180,19 @@ def test_a_missing_image_is_named(tmp_path):
     question = Question("quiz/1", Sample("a", "by hand"), (Message("user", ("?",)),), image="gone")
     with pytest.raises(DataError, match="gone"):
         loaded([question])
+
+
+def test_views_are_made_when_they_are_asked_about(tmp_path):
+    file = tmp_path / "photo.png"
+    picture = Image.new("RGB", (20, 10))
+    picture.putpixel((0, 0), (255, 0, 0))
+    picture.save(file)
+    about = Sample("photo", "by hand")
+    asked = Question("quiz/1", about, (Message("user", ("?",)),), image=str(file))
+    held = replace(loaded([asked])[0], view="mirrored")
+    views = [replace(asked, view=view) for view in ("", "mirrored", "grey")]
+    shown = [Image.open(io.BytesIO(q.sample.image)) for q in loaded([*views, held])]
+    assert [image.getpixel((19, 0))[0] for image in shown] == [0, 255, 128, 255]
+    assert {image.size for image in shown} == {(20, 10)}
+    assert len(set(fingerprints(views))) == 3
+    assert {question.view for question in loaded(views)} == {""}

@@ -97,38 +97,49 @@ def ask(
 
 
 def loaded(questions: Sequence[Question]) -> list[Question]:
-    """The questions with the images that they name read from their files.
+    """The questions with the images that they name read from their files, as their views show them.
 
-    Questions about one image share its sample, as predictors expect.
+    Questions about one view of an image share its sample, as predictors expect.
 
     Raises:
         DataError: an image is missing, or is none; names the file.
     """
-    samples: dict[tuple[int, str], Sample] = {}
+    samples: dict[tuple[int, str, str], Sample] = {}
     for question in questions:
-        of = id(question.sample), question.image
-        if question.image and of not in samples:
-            samples[of] = _with_image(question.sample, Path(question.image))
+        of = _of(question)
+        if (question.image or question.view) and of not in samples:
+            samples[of] = _shown(question)
     return [
-        replace(question, sample=samples[id(question.sample), question.image], image="")
-        if question.image
+        replace(question, sample=samples[_of(question)], image="", view="")
+        if question.image or question.view
         else question
         for question in questions
     ]
 
 
-def _with_image(sample: Sample, file: Path) -> Sample:
-    from locvlm.images import image_size  # here: it needs torch, which scoring does without
+def _of(question: Question) -> tuple[int, str, str]:
+    return id(question.sample), question.image, question.view
 
+
+def _shown(question: Question) -> Sample:
+    """The question's sample with its image, read and changed as the question says."""
+    from locvlm.images import image_size, viewed  # here: torch, which scoring does without
+
+    sample, file = question.sample, question.image
     try:
-        data = file.read_bytes()
+        data = Path(file).read_bytes() if file else sample.image
     except OSError as error:
         raise cannot_read(file, error) from error
-    return replace(sample, image=data, size=image_size(data, str(file)))
+    if data is None:
+        return sample
+    where = file or sample.where
+    if question.view:
+        data = viewed(data, question.view, where)
+    return replace(sample, image=data, size=image_size(data, where))
 
 
 def fingerprints(questions: Sequence[Question]) -> list[str]:
-    """A hash of what each question shows and asks: image, conversation, candidates."""
+    """A hash of what each question shows and asks: image, view, conversation, candidates."""
     images: dict[int | str, str] = {}
     keys = []
     for question in questions:
@@ -137,7 +148,7 @@ def fingerprints(questions: Sequence[Question]) -> list[str]:
         if of not in images:
             images[of] = sha256(Path(question.image) if question.image else image or b"")
         content = [
-            images[of],
+            images[of] + question.view,  # not the changed pixels: nothing is decoded here
             [[message.role, list(message.parts)] for message in question.messages],
             list(question.candidates),
         ]

@@ -2,6 +2,7 @@ import pytest
 
 from locvlm.errors import DataError
 from locvlm.evaluation.benchmarks.files import Entry, to_questions
+from locvlm.types import Message
 
 
 def entry(key, image="a.jpg"):
@@ -24,6 +25,22 @@ def test_questions_about_one_image_share_its_sample(folder):
     assert first.key == "quiz/1"
     assert first.meta == {"id": "1", "gold": "cat"}
     assert first.image == str(folder / "a.jpg")
+
+
+def test_each_view_of_an_image_is_a_sample_of_its_own(folder):
+    seen = [entry("1"), entry("2")._replace(view="grey"), entry("3")._replace(view="grey")]
+    plain, grey, again = ask(*seen, images=folder).questions
+    assert grey.sample is again.sample is not plain.sample
+    assert (plain.sample.key, grey.sample.key) == ("a.jpg", "a.jpg, grey")
+    assert (plain.view, grey.view) == ("", "grey")
+    assert grey.image == plain.image
+
+
+def test_a_question_comes_after_its_conversation_with_its_candidates():
+    before = (Message("user", ("Where?",)), Message("assistant", ("Here.",)))
+    (question,) = ask(entry("1")._replace(before=before, candidates=("a", "b"))).questions
+    assert question.messages == (*before, Message("user", ("What?",)))
+    assert question.candidates == ("a", "b")
 
 
 def test_scoring_needs_no_images():

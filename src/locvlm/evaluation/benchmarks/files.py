@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from locvlm.errors import DataError
 from locvlm.io import safe_member
-from locvlm.types import Message, Part, Question, Sample
+from locvlm.types import Message, Part, Question, Sample, View
 
 NAMED = 3  # images that a warning names
 logger = logging.getLogger(__name__)
@@ -22,12 +22,18 @@ class Entry(NamedTuple):
         image: its file, below the folder of images.
         parts: of the question, as it is put to the model.
         meta: what the score needs to know.
+        before: the conversation that the question ends, such as worked examples.
+        candidates: closed answers; empty for free generation.
+        view: what is done to the image; the view of an image is a sample of its own.
     """
 
     id: str
     image: str
     parts: tuple[Part, ...]
     meta: Mapping[str, Any]
+    before: tuple[Message, ...] = ()
+    candidates: tuple[str, ...] = ()
+    view: View = ""
 
 
 class Asked(NamedTuple):
@@ -52,7 +58,8 @@ def to_questions(
         DataError: an image's name leaves its folder, or not a single image is there.
     """
     folder = None if images is None else Path(images)
-    samples: dict[str, Sample] = {}
+    samples: dict[tuple[str, View], Sample] = {}
+    checked: set[str] = set()
     left_out: Counter[str] = Counter()
     absent: dict[str, None] = {}
     found: dict[str, Question] = {}
@@ -60,8 +67,12 @@ def to_questions(
         if entry.id in found:
             left_out["id that came before"] += 1
             continue
-        if entry.image not in samples:
-            samples[entry.image] = Sample(entry.image, source)
+        shown = entry.image, entry.view
+        if shown not in samples:
+            key = f"{entry.image}, {entry.view}" if entry.view else entry.image
+            samples[shown] = Sample(key, source)
+        if entry.image not in checked:
+            checked.add(entry.image)
             if folder and not (folder / _checked(entry.image, source)).is_file():
                 absent[entry.image] = None
         if entry.image in absent:
@@ -69,10 +80,12 @@ def to_questions(
             continue
         found[entry.id] = Question(
             f"{name}/{entry.id}",
-            samples[entry.image],
-            (Message("user", entry.parts),),
+            samples[shown],
+            (*entry.before, Message("user", entry.parts)),
+            entry.candidates,
             meta={"id": entry.id, **entry.meta},
             image=str(folder / entry.image) if folder else "",
+            view=entry.view,
         )
     if absent and not found:
         raise DataError(
