@@ -111,6 +111,7 @@ def test_peft_reads_the_lora_folder(tmp_path):
     with torch.no_grad():
         assert near(theirs(input_ids=ids).logits, model.language_model(input_ids=ids).logits)
     config = json.loads((tmp_path / "model" / "lora" / "adapter_config.json").read_text())
+    assert config["target_modules"] == sorted(config["target_modules"])
     assert (config["r"], config["lora_alpha"], config["task_type"]) == (4, 8, "CAUSAL_LM")
 
 

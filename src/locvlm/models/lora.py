@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from locvlm.errors import CheckpointError, ConfigError
-from locvlm.io import sha256
+from locvlm.io import read_json, sha256, write_json
 from locvlm.models.locvlm import LocVLM
 from locvlm.models.quantization import dequantized, is_quantized, linear_layers
 from locvlm.models.weights import whole
@@ -174,12 +174,15 @@ def save_lora(model: LocVLM, parameters: Mapping[str, Tensor], folder: Path) -> 
     """Writes `parameters` as peft does: adapter_config.json and adapter_model.safetensors."""
     configs: Any = model.language_model.peft_config
     configs[_NAME].save_pretrained(str(folder))
+    config = folder / "adapter_config.json"
+    settings = read_json(config)  # peft holds a set: the same model would give other files each time
+    write_json(config, settings | {"target_modules": sorted(settings["target_modules"])})
     weights = {
         _PEFT + name.removeprefix(_OWN).replace(f".{_NAME}.", "."): weight
         for name, weight in parameters.items()
     }
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
-    shutil.copymode(folder / "adapter_config.json", folder / WEIGHTS)  # as in save_model
+    shutil.copymode(config, folder / WEIGHTS)  # as in save_model
 
 
 def own_name(key: str) -> str:
