@@ -1,7 +1,13 @@
+from pathlib import Path
+
 import pytest
+import yaml
 
 from locvlm.chat import ChatFormat, Piece, Span, Turn, token_weights
 from locvlm.errors import ConfigError
+from tests.qwen import qwen_tokenizer
+
+CONF = Path(__file__).parents[1] / "conf"
 
 PLAIN = ChatFormat(user="", assistant="", answer="{text}", end="\n", image="<image>")
 
@@ -31,6 +37,52 @@ def test_plain_discards_the_prompt_and_learns_caption_and_newline():
     rendered = PLAIN.render([user("Describe it."), assistant("a dog")], 1)
     assert rendered.text == "<image>a dog\n"
     assert learned(rendered) == "a dog\n"
+
+
+@pytest.fixture(scope="module")
+def chatml():
+    fields = yaml.safe_load((CONF / "chat" / "chatml.yaml").read_text())
+    return ChatFormat(**{key: value for key, value in fields.items() if key != "_target_"})
+
+
+@pytest.mark.parametrize("n_turns", [1, 2, 3, 4])
+def test_chatml_is_what_the_models_own_template_writes(chatml, n_turns):
+    said = [
+        ("user", "Where?"),
+        ("assistant", "At [1, 2]."),
+        ("user", " Why? "),
+        ("assistant", "\n"),
+    ]
+    messages = [{"role": role, "content": text} for role, text in said[:n_turns]]
+    is_asked = n_turns % 2 == 1
+    theirs = qwen_tokenizer().apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=is_asked
+    )
+    rendered = chatml.render([Turn(role, (Piece(text),)) for role, text in said[:n_turns]])
+    assert rendered.text + ("" if is_asked else "\n") == theirs
+    answers = "".join(text + "<|im_end|>" for role, text in said[:n_turns] if role == "assistant")
+    assert learned(rendered) == answers
+
+
+def test_the_tokens_that_chatml_learns_are_those_that_the_template_marks(chatml):
+    tokenizer = qwen_tokenizer()
+    said = [
+        ("user", "Where?"),
+        ("assistant", "It is at [52, 7]."),
+        ("user", "Yes?"),
+        ("assistant", ""),
+    ]
+    theirs = tokenizer.apply_chat_template(
+        [{"role": role, "content": text} for role, text in said],
+        return_dict=True,
+        return_assistant_tokens_mask=True,
+    )
+    rendered = chatml.render([Turn(role, (Piece(text),)) for role, text in said])
+    ours = tokenizer(rendered.text, return_offsets_mapping=True)
+    weights = token_weights(ours["offset_mapping"], rendered.learned)
+    assert ours["input_ids"] == theirs["input_ids"][:-1]  # all but the last newline
+    assert weights == theirs["assistant_masks"][:-1]
+    assert sum(weights) == 13
 
 
 def test_a_question_opens_the_assistants_turn():

@@ -37,6 +37,17 @@ def test_the_papers_model_is_planned_without_its_weights():
 
 
 @pytest.mark.slow
+def test_the_small_model_is_planned_for_a_consumer_gpu():
+    align, instruct = planned("+experiment=small", "gpu=RTX 4090")
+    # Of the published checkpoint; its head is its embeddings, which count once.
+    assert instruct.parameters["language_model"] == (494_032_768, 494_032_768)
+    assert instruct.parameters["encoder"] == (85_843_200, 0)  # without SigLIP's pooling
+    assert (align.steps, instruct.steps) == (2181, 5198)  # batches of 256 and 128 in 16 parts
+    assert instruct.memory.peak(accumulates=True) < 17 * 2**30
+    assert 4 < align.hours + instruct.hours < 6
+
+
+@pytest.mark.slow
 def test_lora_learns_little_of_the_model():
     [one] = planned("model=locvlm_l", "recipe=llava_v1_5_lora", "run=[instruct]")
     every, learning = one.parameters["language_model"]

@@ -5,6 +5,7 @@ import pytest
 
 from locvlm.tokens import main
 from tests.llava import llama_tokenizer
+from tests.qwen import qwen_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +31,14 @@ def test_bins_and_decimals_are_those_that_are_given(folder, capsys):
     printed = capsys.readouterr().out
     assert "|7|, |7|9|, |2|0|, |9|5|]" in printed
     assert "|0|.|0|2|, |" in printed
+
+
+def test_qwens_tokenizer_writes_digits_one_by_one(tmp_path, capsys):
+    qwen_tokenizer().save_pretrained(tmp_path)
+    main([str(tmp_path), "--bins", "256", "--cell", "16"])
+    printed = capsys.readouterr().out
+    assert printed.count("one by one") == 3
+    assert "together" not in printed
 
 
 def test_a_saved_model_has_its_tokenizer(checkpoint, capsys):

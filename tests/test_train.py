@@ -18,10 +18,13 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from locvlm import LocVLM
+from locvlm.data import Quarantine, write_shards
 from locvlm.data.shards import Shards
 from locvlm.errors import CheckpointError, ConfigError
 from locvlm.models import parts
 from locvlm.train import _in_parts, train
+from tests.data.conftest import annotated, talked
+from tests.qwen import save_qwen
 from tests.tiny import make_sample
 
 SMALL = [
@@ -193,6 +196,52 @@ def test_the_papers_models_compose_with_all_that_belongs_to_them(model, size, la
     assert (cfg.trainer.accelerator, cfg.trainer.precision) == ("gpu", "bf16-mixed")
 
 
+def test_the_small_model_composes_with_llavas_batches_in_parts():
+    cfg = composed("+experiment=small")
+    assert cfg.coordinates.bins == cfg.processor.image_size == 256
+    assert cfg.processor.tokenizer.path == "Qwen/Qwen2.5-0.5B-Instruct"
+    assert cfg.processor.chat.end == "<|im_end|>"
+    assert cfg.stages.align.chat.end == "\n"
+    assert cfg.processor.geometry["_target_"] == "locvlm.geometry.resize"
+    parts = cfg.trainer.accumulate_grad_batches
+    assert (cfg.stages.align.batch_size * parts, cfg.data.batch_size * parts) == (256, 128)
+    assert (cfg.stages.align.optimizer.lr, cfg.stages.instruct.optimizer.lr) == (1e-3, 2e-5)
+
+
+def test_the_small_models_parts_in_a_tiny_size_learn_in_both_stages(tmp_path):
+    for name, kind in (("talk", talked), ("boxes", annotated)):
+        samples = [kind(n) for n in range(8)]
+        write_shards(samples, tmp_path / name, quarantine=Quarantine())
+    save_qwen(tmp_path / "qwen")
+    cfg = composed(
+        "+experiment=small",
+        f"model.language_model.path={tmp_path}/qwen",
+        "model.encoder.pretrained=false",
+        "model.encoder.image_size=32",
+        "model.encoder.patch_size=8",
+        "+model.encoder.options={act_layer:gelu_tanh,patch_size:8,embed_dim:32,depth:2,num_heads:2}",
+        f"stages.align.data.train.conversation.shards={tmp_path}/talk",
+        f"data.train.localization.shards={tmp_path}/boxes",
+        "stages.align.max_steps=2",
+        "stages.instruct.max_steps=2",
+        "stages.align.batch_size=2",
+        "data.batch_size=2",
+        "data.num_workers=0",
+        "stages.align.data.num_workers=0",
+        "trainer=cpu",
+        "trainer.accumulate_grad_batches=2",
+        "trainer.log_every_n_steps=1",
+    )
+    with warnings.catch_warnings():
+        train(cfg, tmp_path / "run")
+    model = LocVLM.from_pretrained(tmp_path / "run" / "model")
+    before = load_file(tmp_path / "qwen" / "model.safetensors")
+    language = model.language_model
+    assert language.lm_head.weight is language.model.embed_tokens.weight
+    assert not torch.equal(language.model.norm.weight, before["model.norm.weight"])
+    assert isinstance(model.locate(make_sample().image, "red circle"), list)
+
+
 @pytest.mark.parametrize(
     ("overrides", "is_empty"),
     [
@@ -270,7 +319,7 @@ def test_a_models_choices_can_be_overridden_on_the_command_line():
     assert cfg.chat.system == ""
 
 
-@pytest.mark.parametrize("encoder", ["clip_vit_l14_224", "clip_vit_l14_336"])
+@pytest.mark.parametrize("encoder", ["clip_vit_l14_224", "clip_vit_l14_336", "siglip2_b16_256"])
 def test_published_encoders_get_the_colours_that_they_were_trained_with(encoder):
     node = composed(f"model/encoder={encoder}").model.encoder
     recorded = timm.get_pretrained_cfg(node.name)

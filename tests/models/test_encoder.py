@@ -48,6 +48,21 @@ def test_class_and_register_tokens_of_any_vit_are_dropped(name, image_size, patc
     assert features.shape == (1, encoder.n_patches, encoder.width)
 
 
+def test_weights_that_pool_patches_are_dropped_where_they_are_loaded_too(tmp_path):
+    name, options = "vit_base_patch16_siglip_224", {**ENCODER, "act_layer": "gelu_tanh"}
+    torch.manual_seed(1)
+    vit = timm.create_model(name, img_size=32, **options)
+    save_file(vit.state_dict(), tmp_path / "vit.safetensors")
+    assert any(key.startswith("attn_pool.") for key in vit.state_dict())
+    encoder = TimmEncoder(
+        name, 32, 8, pretrained=str(tmp_path / "vit.safetensors"), options=options
+    )
+    own = encoder.vit.state_dict()
+    assert own.keys() == {key for key in vit.state_dict() if not key.startswith("attn_pool.")}
+    assert all(torch.equal(tensor, vit.state_dict()[key]) for key, tensor in own.items())
+    assert TimmEncoder(**encoder.config()).vit.state_dict().keys() == own.keys()
+
+
 def test_images_of_another_type_are_read_in_the_weights_type():
     assert make().bfloat16()(torch.zeros(1, 3, 32, 32)).dtype == torch.bfloat16
 

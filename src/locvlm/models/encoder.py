@@ -15,7 +15,7 @@ from locvlm.images import normalize
 
 
 class TimmEncoder(nn.Module):
-    """Patch features of a timm ViT, class token and other prefix tokens dropped.
+    """Patch features of a timm ViT; class token, other prefix tokens and pooling are dropped.
 
     Args:
         name: timm's model name. OpenAI's CLIP weights need a `quickgelu` variant.
@@ -62,6 +62,7 @@ class TimmEncoder(nn.Module):
             self.vit = _create_with_weights(name, arguments, pretrained)
         if not hasattr(self.vit, "num_prefix_tokens"):
             raise ConfigError(f"timm's {name} is no vision transformer", where="model.encoder.name")
+        self.vit.reset_classifier(0, "")  # SigLIP's pooling has weights, which nothing here reads
         grid = tuple(self.vit.patch_embed.grid_size)
         if grid != (image_size // patch_size,) * 2:
             raise ConfigError(
