@@ -1,13 +1,19 @@
 import json
 from dataclasses import replace
+from math import exp, inf, log
 
 import pytest
+from PIL import Image
 
 from locvlm.errors import DataError
 from locvlm.evaluation.benchmarks.localization import Localization
+from locvlm.evaluation.benchmarks.pope import Pope
 from locvlm.evaluation.benchmarks.suite import Suite
-from locvlm.evaluation.run import run_benchmark
+from locvlm.evaluation.run import confidence, run_benchmark
+from locvlm.io import sha256
+from locvlm.predictors.ask import Answer
 from locvlm.predictors.recorded import Recorded
+from tests.evaluation.benchmarks.test_sides import PART
 from tests.evaluation.benchmarks.test_suite import Given
 from tests.evaluation.conftest import locate
 
@@ -62,6 +68,35 @@ def test_another_prompt_is_other_data(suite, sample, predictor, tmp_path):
         for n, one in enumerate([suite, other])
     ]
     assert results[0]["data"]["sha256"] != results[1]["data"]["sha256"]
+
+
+def test_the_files_that_the_truth_was_read_from_are_named_by_their_hash(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    file = tmp_path / "pope.json"
+    file.write_text('{"question_id": 1, "image": "a.png", "text": "Is it?", "label": "no"}')
+    someone = Recorded("someone", locate, {"pope/1": "No"})
+    pope = Pope(file, tmp_path)
+    results = run_benchmark(pope, someone, tmp_path / "run", subject="someone").results
+    assert results["data"][str(file)] == sha256(file)
+
+
+def test_a_closed_answer_is_as_sure_as_its_share_of_the_likelihood(suite):
+    [question, *_] = suite.questions()
+    assert confidence(Answer(question, "a", (log(0.03), log(0.01)))) == pytest.approx(0.75)
+    assert confidence(Answer(question, "a", (-2000.0, -1000.0))) == 1
+    assert confidence(Answer(question, "a", (-inf, -1.0))) is None
+    assert confidence(Answer(question, "a")) is None
+
+
+def test_items_of_closed_questions_say_how_sure_the_answer_was(sample, tmp_path):
+    suite = Suite("sides", Given(sample), {"sides": PART})
+    closed = {q.key: (-1.0, -2.0) for q in suite.questions() if q.candidates}
+    free = {q.key: "left" for q in suite.questions() if not q.candidates}
+    someone = Recorded("someone", locate, free, closed)
+    items = run_benchmark(suite, someone, tmp_path, subject="someone").items
+    sure = {item["key"]: item["confidence"] for item in items}
+    assert sure == {key: pytest.approx(1 / (1 + exp(-1))) for key in closed} | dict.fromkeys(free)
+    assert {item["said"] for item in items} <= {"left", "right", "above", "below", "no side"}
 
 
 def test_progress_counts_to_all_questions(suite, predictor, tmp_path):

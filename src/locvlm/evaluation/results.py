@@ -80,6 +80,10 @@ class Item:
         outcome: a word or two, the same for alike cases, such as "other object".
         score: 1 is right, 0 is wrong, or a value between.
         marks: what to draw on the image.
+        said: the answer as it was judged, where it is one of few, such as "yes"; the report counts
+            it against `wanted`. Empty: it is free text.
+        confidence: the share of the likelihood that the answer of a closed question has among its
+            candidates; None for others.
     """
 
     key: str
@@ -91,6 +95,8 @@ class Item:
     outcome: str
     score: float
     marks: tuple[Mark, ...] = ()
+    said: str = ""
+    confidence: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,16 +3,17 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from math import exp, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from locvlm.errors import DataError
 from locvlm.evaluation.benchmarks.asking import Read
 from locvlm.evaluation.results import FORMAT, Score, item_record, metric_record
-from locvlm.io import write_json, write_text
+from locvlm.io import sha256, write_json, write_text
 from locvlm.predictors.ask import Answer, Predictor, ask, fingerprints, loaded
 from locvlm.types import Question
 
@@ -36,6 +37,10 @@ class Benchmark(Protocol):
     @property
     def protocol(self) -> Mapping[str, Any]:
         """What a stranger needs to repeat it, as JSON values."""
+
+    @property
+    def files(self) -> Sequence[str]:
+        """What the truth was read from; none where the questions are made."""
 
     def questions(self) -> list[Question]:
         """All that is asked, always the same."""
@@ -84,7 +89,9 @@ def run_benchmark(
         folder / ANSWERS,
         on_progress=lambda done: on_progress(done, len(questions)),
     )
-    score = benchmark.score(answers, lambda answer: _decoded(answer, predictor))
+    score = _with_confidence(
+        benchmark.score(answers, lambda answer: _decoded(answer, predictor)), answers
+    )
     results = write_results(
         folder,
         benchmark,
@@ -92,7 +99,10 @@ def run_benchmark(
         title=f"{subject} on {benchmark.name}",
         n_questions=len(questions),
         predictor=predictor.identity,
-        data={"sha256": _digest(questions)},
+        data={
+            "sha256": _digest(questions),
+            **{file: sha256(Path(file)) for file in benchmark.files},
+        },
         settings=settings or {},
     )
     of = {question.sample.key: question for question in questions}
@@ -152,6 +162,20 @@ def write_results(
 
 def _decoded(answer: Answer, predictor: Predictor) -> "Located":
     return predictor.decode(answer.text, loaded([answer.question])[0])
+
+
+def confidence(answer: Answer) -> float | None:
+    """The share of the likelihood that the said candidate has; None for a free answer."""
+    if not answer.likelihoods or not all(map(isfinite, answer.likelihoods)):
+        return None
+    best = max(answer.likelihoods)
+    return 1 / sum(exp(value - best) for value in answer.likelihoods)
+
+
+def _with_confidence(score: Score, answers: Sequence[Answer]) -> Score:
+    sure = {answer.question.key: confidence(answer) for answer in answers}
+    items = [replace(item, confidence=sure.get(item.key)) for item in score.items]
+    return replace(score, items=items)
 
 
 def _check(questions: Sequence[Question], name: str) -> None:

@@ -69,13 +69,14 @@ def test_a_model_that_refuses_everything_is_found_out(sample):
     assert values(found)["hallucination.refusals.absent"] == 1
     assert values(found)["hallucination.refusals.present"] == 1
     assert {item.outcome for item in found.items} == {"right", "false no", "refused wrongly"}
+    assert {item.said for item in found.items} == {"no", "there is none"}
 
 
 def test_nonsense_is_yes_to_pope_but_counted_as_neither(sample):
     found = score(sample, lambda _: "purple")
     assert values(found)["hallucination.refusals.parse_failures"] == 1
     assert values(found)["hallucination.refusals.absent"] == 0
-    assert {item.score for item in found.items} == {0}
+    assert {(item.said, item.score) for item in found.items} == {("neither", 0)}
     located = {item.outcome for item in found.items if item.group != "Is it there?"}
     assert located == {"neither box nor refusal"}
     assert values(found)["hallucination.presence.yes_ratio"] == 1

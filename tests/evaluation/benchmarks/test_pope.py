@@ -60,6 +60,7 @@ def test_items_say_how_each_answer_came_out(file):
     assert [item.outcome for item in found.items] == ["false no", "false yes", "right", "right"]
     assert found.items[0].question == "Is there 1?"
     assert found.items[0].wanted == "yes"
+    assert [item.said for item in found.items[:2]] == ["no", "yes"]
 
 
 def test_arrays_are_read_as_well_as_json_lines(file, tmp_path):

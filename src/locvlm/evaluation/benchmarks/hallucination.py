@@ -123,10 +123,11 @@ def _judge(answer: Answer, read: Read) -> _Case:
         image=answer.question.sample.key,
         question=spoken(answer.question.messages[-1].parts),
         answer=answer.text,
-        wanted=_wanted(meta["form"], meta["present"]),
+        wanted=_said(meta["form"], meta["present"]),
         outcome=outcome,
         score=float(claims == meta["present"] and not unclear),
         marks=(*marks, *([Mark("predicted", box, meta["name"])] if box else [])),
+        said="neither" if unclear else _said(meta["form"], claims),
     )
     return _Case(item, meta["form"], meta["present"], claims, unclear)
 
@@ -150,7 +151,7 @@ def _judge_where(answer: Answer, read: Read) -> tuple[bool, bool, str]:
     return claims, False, "box for nothing" if claims else "refused wrongly"
 
 
-def _wanted(form: str, present: bool) -> str:
+def _said(form: str, present: bool) -> str:
     if form == IS_THERE:
         return "yes" if present else "no"
     return "a box" if present else "there is none"

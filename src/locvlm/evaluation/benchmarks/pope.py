@@ -132,4 +132,5 @@ def _item(answer: Answer, says: bool) -> Item:
         wanted=gold,
         outcome="right" if right else "false yes" if says else "false no",
         score=float(right),
+        said="yes" if says else "no",
     )

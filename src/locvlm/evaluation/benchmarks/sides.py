@@ -166,6 +166,7 @@ def _item(answer: Answer) -> Item:
         outcome=outcome,
         score=float(named == meta["side"]),
         marks=tuple(marks),
+        said=named or "no side",
     )
 
 

@@ -79,6 +79,11 @@ class Suite:
         return f"{VERSION}, judges {judges.VERSION}"
 
     @property
+    def files(self) -> list[str]:
+        """None: its questions are made from annotations."""
+        return []
+
+    @property
     def protocol(self) -> Mapping[str, Any]:
         """The protocol of each part, by its name."""
         return {part.name: dict(part.protocol) for part in self.parts}
