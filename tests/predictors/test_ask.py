@@ -64,6 +64,28 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path):
     assert second.asked == ["c", "d"]
 
 
+def test_what_was_answered_before_an_error_is_kept(tmp_path):
+    class Breaking(Counting):
+        def answer(self, questions):
+            for question in questions:
+                yield self.recorded.answers[question.key]
+
+    file = tmp_path / "answers.jsonl"
+    questions = [free(key, text=f"Where is {key}?") for key in "abcd"]
+    with pytest.raises(KeyError):
+        ask(questions, Breaking(predictor(a="1", b="2").recorded), file)
+    second = predictor(c="3", d="4")
+    assert [answer.text for answer in ask(questions, second, file)] == ["1", "2", "3", "4"]
+
+
+def test_answers_stand_in_the_order_of_the_questions(tmp_path):
+    file = tmp_path / "answers.jsonl"
+    ask([closed("side"), free("a"), closed("side", "Where?")], predictor(a="here"), file)
+    assert [json.loads(line).get("key") for line in file.read_text().splitlines()] == [
+        *(None, "side", "a", "side")
+    ]
+
+
 def test_a_line_that_a_crash_cut_short_is_asked_again(tmp_path):
     file = tmp_path / "answers.jsonl"
     questions = [free("a", "A?"), free("b", "B?")]

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -24,14 +24,18 @@ class Predictor(Protocol):
     """What answers questions: a model, an endpoint, a file of recorded answers."""
 
     @property
+    def name(self) -> str:
+        """What people call it."""
+
+    @property
     def identity(self) -> Mapping[str, Any]:
         """All that its answers depend on, as JSON values: equal identities answer alike."""
 
-    def answer(self, questions: Sequence[Question]) -> list[str]:
-        """The text said to each question."""
+    def answer(self, questions: Sequence[Question]) -> Iterable[str]:
+        """The text said to each question; what comes before an error is kept."""
 
-    def score(self, questions: Sequence[Question]) -> list[list[float]]:
-        """The log-likelihood of each of a question's `candidates`."""
+    def score(self, questions: Sequence[Question]) -> Iterable[list[float]]:
+        """The log-likelihood of each of a question's `candidates`, likewise."""
 
     def decode(self, text: str, question: Question) -> "Located":
         """The locations in an answer, in pixels of the question's image."""
@@ -62,9 +66,9 @@ def ask(
 ) -> list[Answer]:
     """The answer to each question, from `file` where it was given before.
 
-    Answers are appended to `file` and forced to disk after every `chunk` questions, so that an
-    interrupted run goes on where it stopped. Equal questions (same image, same words) are asked
-    once. Nothing is asked when all answers are there.
+    Answers are appended to `file`, in the order of the questions, and forced to disk after every
+    `chunk` questions, so that an interrupted run goes on where it stopped. Equal questions (same
+    image, same words) are asked once. Nothing is asked when all answers are there.
 
     Args:
         questions: with or without candidates.
@@ -86,9 +90,13 @@ def ask(
     logger.info("%d questions, %d answered before", len(questions), n_known)
     on_progress(n_known)
     for batch in _batches(list(new.items()), chunk):
-        records = list(_answers(batch, predictor))
-        append_jsonl(file, *records)
-        known.update((record["question"], record) for record in records)
+        records = {}
+        try:
+            for record in _answers(batch, predictor):
+                records[record["question"]] = record
+        finally:
+            append_jsonl(file, *(records[key] for key, _ in batch if key in records))
+        known |= records
         on_progress(sum(key in known for key in keys))
     return [
         Answer(question, known[key]["text"], tuple(known[key].get("likelihoods", ())))
@@ -178,25 +186,31 @@ def _batches(items: list[tuple[str, Question]], chunk: int) -> Iterator[list[tup
         yield items[start : start + chunk]
 
 
-def _open(file: Path, predictor: Predictor) -> dict[str, dict[str, Any]]:
-    """The answers in `file`, which is begun if it is not there."""
-    header = {"format": FORMAT, "predictor": json.loads(json.dumps(dict(predictor.identity)))}
-    drop_torn_line(file)
+def header(predictor: Predictor) -> dict[str, Any]:
+    """The first line of a file of answers."""
+    return {"format": FORMAT, "predictor": json.loads(json.dumps(dict(predictor.identity)))}
+
+
+def answers_in(file: Path, predictor: Predictor) -> dict[str, dict[str, Any]]:
+    """The answers in a file, by the fingerprints of their questions; none where it is empty.
+
+    Raises:
+        DataError: `file` holds the answers of another predictor, or is no file of answers.
+    """
     records = [record for _, record in read_jsonl(file)] if file.exists() else []
     if not records:
-        append_jsonl(file, header)
         return {}
-    found = records[0]
+    found, wanted = records[0], header(predictor)
     if not isinstance(found, dict) or not isinstance(found.get("predictor"), dict):
         raise DataError(
             "this is no file of answers: its first line names no predictor",
             where=str(file),
             fix="give another output folder",
         )
-    if found != header:
+    if found != wanted:
         raise DataError(
             "these answers were given by another model, or with other settings: "
-            f"{_difference(found['predictor'], header['predictor'])}",
+            f"{_difference(found['predictor'], wanted['predictor'])}",
             where=str(file),
             fix="add `fresh=true` to forget them and ask anew, or give another output folder",
         )
@@ -208,6 +222,14 @@ def _open(file: Path, predictor: Predictor) -> dict[str, dict[str, Any]]:
                 fix="delete the line, or add `fresh=true` to ask anew",
             )
     return {record["question"]: record for record in records[1:]}
+
+
+def _open(file: Path, predictor: Predictor) -> dict[str, dict[str, Any]]:
+    """The answers in `file`, which is begun if it is not there."""
+    drop_torn_line(file)
+    if not file.exists() or not file.stat().st_size:
+        append_jsonl(file, header(predictor))
+    return answers_in(file, predictor)
 
 
 def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

@@ -1,20 +1,19 @@
 """A saved LocVLM as a predictor."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
 
 from locvlm.errors import ConfigError, DataError
-from locvlm.io import sha256
 from locvlm.located import Located
 from locvlm.models import LocVLM
+from locvlm.predictors.batches import in_batches
+from locvlm.predictors.folder import sha256_folder
 from locvlm.processor import Processor, Prompt
 from locvlm.types import Question
-
-T = TypeVar("T")
 
 
 class Decoding(TypedDict):
@@ -29,7 +28,7 @@ class LocVLMPredictor:
     """Answers with a saved LocVLM, in batches of questions about the same images.
 
     Args:
-        path: folder of a saved model, such as runs/<name>/model.
+        path: folder of a saved model, such as runs/<name>/model; None is refused.
         batch_size: questions at a time.
         max_new_tokens: length of an answer at most.
         temperature: 0 takes the likeliest token each time; above, tokens are drawn.
@@ -39,12 +38,12 @@ class LocVLMPredictor:
 
     Raises:
         CheckpointError: the folder holds no model that can be loaded.
-        ConfigError: there is no such device, or a batch holds nothing.
+        ConfigError: no model is named, there is no such device, or a batch holds nothing.
     """
 
     def __init__(
         self,
-        path: str | Path,
+        path: str | Path | None,
         *,
         batch_size: int = 32,
         max_new_tokens: int = 64,
@@ -53,6 +52,12 @@ class LocVLMPredictor:
         seed: int = 0,
         device: str = "auto",
     ):
+        if path is None:
+            raise ConfigError(
+                "no model is named",
+                where="checkpoint",
+                fix="add checkpoint=FOLDER of a saved model, or predictor=... for models of others",
+            )
         if batch_size < 1:
             raise ConfigError(
                 f"batch_size must be at least 1, got {batch_size}", where="predictor.batch_size"
@@ -73,14 +78,17 @@ class LocVLMPredictor:
         return self.model.processor
 
     @property
+    def name(self) -> str:
+        """The folder."""
+        return str(self.path)
+
+    @property
     def identity(self) -> Mapping[str, Any]:
         """The hash of the model's files, and how tokens are chosen."""
         if not self._identity:
-            files = sorted(file for file in self.path.iterdir() if file.is_file())
-            hashes = "".join(f"{file.name} {sha256(file)}\n" for file in files)
             self._identity = {
                 "kind": "locvlm",
-                "sha256": sha256(hashes.encode()),
+                "sha256": sha256_folder(self.path),
                 **self.decoding,
             }
             if self.decoding["temperature"] > 0:  # else nothing is drawn
@@ -89,11 +97,11 @@ class LocVLMPredictor:
 
     def answer(self, questions: Sequence[Question]) -> list[str]:
         """The text generated for each question."""
-        return self._batched(questions, self._generate)
+        return in_batches(questions, self.batch_size, self._generate)
 
     def score(self, questions: Sequence[Question]) -> list[list[float]]:
         """The log-likelihood of each candidate of each question, summed over its tokens."""
-        return self._batched(questions, self._score)
+        return in_batches(questions, self.batch_size, self._score)
 
     def decode(self, text: str, question: Question) -> Located:
         """The locations in an answer, in pixels of the question's image.
@@ -122,20 +130,6 @@ class LocVLMPredictor:
             prompts.append(prompt)
         return prompts
 
-    def _batched(
-        self, questions: Sequence[Question], run: Callable[[Sequence[Question]], list[T]]
-    ) -> list[T]:
-        """`run` on batches of questions about the same images, and of like length within them."""
-        groups: dict[int, list[tuple[int, int]]] = {}
-        for n, question in enumerate(questions):
-            groups.setdefault(id(question.sample), []).append((_length(question), n))
-        order = [n for group in sorted(map(sorted, groups.values()), key=max) for _, n in group]
-        found: dict[int, T] = {}
-        for batch in _slices(order, self.batch_size):
-            results = run([questions[n] for n in batch])
-            found.update(zip(batch, results, strict=True))
-        return [found[n] for n in range(len(questions))]
-
 
 def _on(model: LocVLM, device: str, seed: int) -> tuple[LocVLM, torch.Generator]:
     """The model on a device, and a source of draws there."""
@@ -149,14 +143,3 @@ def _on(model: LocVLM, device: str, seed: int) -> tuple[LocVLM, torch.Generator]
             where="predictor.device",
             fix="use cpu, or leave it at auto",
         ) from error
-
-
-def _length(question: Question) -> int:
-    """Roughly the characters of a question; a location is counted as its usual text."""
-    texts = [part for message in question.messages for part in message.parts]
-    return sum(len(part) if isinstance(part, str) else 7 * len(part) for part in texts)
-
-
-def _slices(order: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
