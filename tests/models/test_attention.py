@@ -9,6 +9,7 @@ from locvlm.errors import ConfigError
 from locvlm.models import attention
 from locvlm.models.attention import NAME
 from locvlm.models.language import fresh
+from locvlm.models.layout import find_layout
 from locvlm.types import Message
 from tests.tiny import LLAMA, dialogue, make_model, make_sample
 
@@ -89,9 +90,15 @@ def test_what_is_chosen_by_name_is_kept():
         assert model.config._attn_implementation == name
 
 
-def test_an_attention_that_is_not_told_the_positions_is_refused():
+def test_an_attention_that_is_not_told_where_examples_begin_is_refused(processor, examples):
+    model = make_model(processor=processor).language_model
     heads = torch.zeros(1, 2, 6, 4)
     call = partial(attention._attention, torch.nn.Identity(), heads, heads, heads, None)
-    with attention.packed_rows(), pytest.raises(ConfigError, match="where examples begin"):
+    batch = pack(examples, processor.pad_id)
+    layout = find_layout(batch["input_ids"], 0, position_ids=batch["position_ids"])
+    with (
+        attention.laid_out(model, layout, heads[0]),
+        pytest.raises(ConfigError, match="where examples begin"),
+    ):
         call()
     call()

@@ -1,15 +1,20 @@
 import pytest
 import torch
+import torch.nn.functional as F
 from transformers import AutoModelForCausalLM
 
 from locvlm.errors import CheckpointError, ConfigError
+from locvlm.models import loss
 from locvlm.models.language import (
+    PLAIN_HEADS,
     fresh,
     fresh_arguments,
     init_numbers,
-    logits_where,
+    next_token_loss,
     pretrained,
 )
+from locvlm.models.layout import find_layout
+from locvlm.processor import IGNORE_INDEX
 from tests.tiny import LLAMA
 
 
@@ -75,14 +80,30 @@ def test_a_model_that_cannot_be_downloaded_says_how_to_bring_it():
         pretrained("nobody/nothing")
 
 
-@pytest.mark.parametrize("architecture", ["llama", "gemma2", "cohere"])
-def test_logits_at_some_positions_are_those_of_the_whole_model(architecture):
-    model = fresh(architecture, options=LLAMA, vocab_size=50).eval()
-    inputs = torch.randn(2, 7, 32)
-    keep = torch.rand(2, 7) > 0.5
-    expected = model(inputs_embeds=inputs, use_cache=False).logits[keep]
-    assert torch.allclose(logits_where(model, inputs, keep), expected, atol=1e-5)
-    assert model(inputs_embeds=inputs).logits.shape == (2, 7, 50)  # nothing is left behind
+def losses(model, inputs, labels, weights):
+    """The loss, and that of all logits."""
+    layout = find_layout(labels, image_token_id=-1, labels=labels)
+    found = next_token_loss(model, inputs, layout, labels, weights)
+    logits = model(inputs_embeds=inputs, use_cache=False).logits[:, :-1].float()
+    each = F.cross_entropy(logits.transpose(1, 2), labels[:, 1:], reduction="none")
+    counts = weights[:, 1:] * (labels[:, 1:] != IGNORE_INDEX)
+    return found, (each * counts).sum() / counts.sum()
+
+
+@pytest.mark.parametrize("architecture", [*sorted(PLAIN_HEADS), "gemma2", "cohere"])
+@pytest.mark.parametrize("at_once", [loss.AT_ONCE, 150])
+def test_the_loss_is_that_of_all_logits_however_many_are_held(architecture, at_once, monkeypatch):
+    monkeypatch.setattr(loss, "AT_ONCE", at_once)
+    model = fresh(architecture, options=LLAMA | {"pad_token_id": 0}, vocab_size=50).eval()
+    inputs = torch.randn(2, 9, 32)
+    labels = torch.randint(50, (2, 9)).masked_fill(torch.rand(2, 9) < 0.2, IGNORE_INDEX)
+    found, expected = losses(model, inputs, labels, torch.rand(2, 9))
+    torch.testing.assert_close(found, expected)
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    wanted = torch.autograd.grad(expected, weights, allow_unused=True)
+    gradients = torch.autograd.grad(found, weights, allow_unused=True)
+    torch.testing.assert_close(gradients, wanted)
+    assert model(inputs_embeds=inputs).logits.shape == (2, 9, 50)  # nothing is left behind
 
 
 def test_its_arguments_build_it_again():

@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from locvlm.models import loss
 from locvlm.models.loss import learned_weight, weighted_cross_entropy
 from locvlm.processor import IGNORE_INDEX
 from tests.tiny import make_model
@@ -17,22 +18,53 @@ def test_without_weights_it_is_the_mean_cross_entropy():
 
 def test_each_token_counts_by_its_weight():
     each = F.cross_entropy(LOGITS, LABELS, reduction="none")
-    loss = weighted_cross_entropy(LOGITS, LABELS, torch.tensor([8.0, 1.0, 3.0]))
-    assert loss.item() == pytest.approx((8 * each[0] + each[1] + 3 * each[2]).item() / 12)
+    found = weighted_cross_entropy(LOGITS, LABELS, torch.tensor([8.0, 1.0, 3.0]))
+    assert found.item() == pytest.approx((8 * each[0] + each[1] + 3 * each[2]).item() / 12)
 
 
 def test_it_is_computed_in_float32():
-    loss = weighted_cross_entropy(LOGITS.bfloat16(), LABELS, torch.ones(3))
-    assert loss.dtype == torch.float32
+    found = weighted_cross_entropy(LOGITS.bfloat16(), LABELS, torch.ones(3))
+    assert found.dtype == torch.float32
 
 
 @pytest.mark.parametrize("weights", [None, torch.zeros(0)])
 def test_where_nothing_is_learned_it_is_zero_with_gradients(weights):
     logits = torch.zeros(0, 3, requires_grad=True)
-    loss = weighted_cross_entropy(logits, torch.zeros(0, dtype=torch.long), weights)
-    loss.backward()
-    assert loss.item() == 0
+    found = weighted_cross_entropy(logits, torch.zeros(0, dtype=torch.long), weights)
+    found.backward()
+    assert found.item() == 0
     assert logits.grad is not None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("frozen", "bias"), [(False, True), (True, False)])
+def test_logits_in_pieces_give_the_loss_and_gradients_of_all_at_once(
+    monkeypatch, dtype, frozen, bias
+):
+    torch.manual_seed(0)
+    head = torch.nn.Linear(16, 40, bias=bias).to(dtype).requires_grad_(not frozen)
+    hidden = torch.randn(23, 16).to(dtype).requires_grad_()
+    labels, weights = torch.randint(40, (23,)), torch.rand(23)
+    learned = [hidden, *(weight for weight in head.parameters() if not frozen)]
+    expected = weighted_cross_entropy(head(hidden), labels, weights)
+    wanted = torch.autograd.grad(expected, learned)
+    monkeypatch.setattr(loss, "AT_ONCE", 200)  # five rows
+    found = loss.head_cross_entropy(head, hidden, labels, weights)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
+    # In bfloat16 the gradients of the pieces are rounded before they are added.
+    tolerance = 1e-6 if dtype == torch.float32 else 1e-2
+    for gradient, one in zip(torch.autograd.grad(found, learned), wanted, strict=True):
+        assert (gradient - one).norm() <= tolerance * one.norm()
+
+
+def test_no_more_logits_are_held_than_fit(monkeypatch):
+    head, seen = torch.nn.Linear(16, 40), []
+    head.register_forward_hook(lambda *args: seen.append(args[2].numel()))
+    monkeypatch.setattr(loss, "AT_ONCE", 200)
+    loss.head_cross_entropy(head, torch.randn(23, 16), torch.zeros(23, dtype=torch.long))
+    assert max(seen) == 200
+    assert sum(seen) == 23 * 40
 
 
 def test_the_losses_of_batches_add_up_by_what_they_weigh():

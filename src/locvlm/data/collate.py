@@ -21,6 +21,7 @@ class Batch(TypedDict):
     loss_weights:   (B, T) float32; what each label weighs in the loss
     pixel_values:   (N, 3, S, S) uint8; images in the order of their placeholders
     position_ids:   (B, T) int64, in packed batches only; 0 where an example begins, and on padding
+    layout:         a `locvlm.models.layout.Layout`, which training adds
     """
 
     input_ids: Tensor
@@ -29,6 +30,7 @@ class Batch(TypedDict):
     loss_weights: Tensor
     pixel_values: Tensor
     position_ids: NotRequired[Tensor]
+    layout: NotRequired[Any]
 
 
 def collate(examples: Sequence[Example], pad_id: int) -> Batch:
@@ -56,6 +58,8 @@ def join_images(images: Sequence[Tensor]) -> Tensor:
 
 def n_samples(batch: Mapping[str, Any]) -> int:
     """Examples in a batch, whether it is packed, padded, or of images alone."""
+    if "layout" in batch:
+        return int(batch["layout"].n_examples)
     if "position_ids" in batch:
         return int(((batch["position_ids"] == 0) & batch["attention_mask"]).sum())
     return len(next(iter(batch.values())))

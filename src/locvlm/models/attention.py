@@ -17,9 +17,10 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward as _
 from transformers.masking_utils import sdpa_mask
 
 from locvlm.errors import ConfigError
+from locvlm.models.layout import Layout
 
 NAME = "sdpa_by_example"
-_packed: ContextVar[bool] = ContextVar("packed", default=False)
+_known: ContextVar[bool] = ContextVar("known", default=False)
 
 
 def attend_by_example(model: PreTrainedModel) -> PreTrainedModel:
@@ -36,13 +37,28 @@ def attend_by_example(model: PreTrainedModel) -> PreTrainedModel:
 
 
 @contextmanager
-def packed_rows() -> Iterator[None]:
-    """Meanwhile position_ids say where examples begin, and no mask is made of them."""
-    token = _packed.set(True)
+def laid_out(model: PreTrainedModel, layout: Layout, inputs: Tensor) -> Iterator[dict[str, Any]]:
+    """Meanwhile a model that attends by example makes no mask.
+
+    Args:
+        model: any causal LM; others than those of `attend_by_example` are left as they are.
+        layout: of the batch.
+        inputs: (B, T, D) embeddings, padded on the right.
+
+    Yields:
+        Arguments for `model`, which it hands on to its attention: where examples begin. They are
+        no part of the context, for blocks that compute again do so after it has ended.
+    """
+    if model.config._attn_implementation != NAME:
+        yield {}
+        return
+    # Without a mask transformers would look for examples itself, which waits for the device.
+    ones = torch.ones(inputs.shape[:2], dtype=torch.bool, device=inputs.device)
+    token = _known.set(True)
     try:
-        yield
+        yield {"layout": layout, "attention_mask": ones}
     finally:
-        _packed.reset(token)
+        _known.reset(token)
 
 
 def _window(config: Any) -> int | None:
@@ -54,7 +70,7 @@ def _window(config: Any) -> int | None:
 
 
 def _mask(*args: Any, **kwargs: Any) -> Tensor | None:
-    mask: Tensor | None = None if _packed.get() else sdpa_mask(*args, **kwargs)
+    mask: Tensor | None = None if _known.get() else sdpa_mask(*args, **kwargs)
     return mask
 
 
@@ -67,36 +83,24 @@ def _attention(
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """(R, H, T, d) heads to (R, T, H, d), as transformers' own functions do."""
-    positions: Tensor | None = kwargs.get("position_ids")
-    if _packed.get() and positions is None:
+    layout: Layout | None = kwargs.pop("layout", None)
+    if _known.get() and layout is None:
         raise ConfigError(
             f"{type(module).__name__} does not tell its attention where examples begin",
             where="model.language_model.attention",
             fix="set it to eager, or data.pack=false",
         )
-    if attention_mask is not None or positions is None or query.shape[2] != key.shape[2]:
+    examples = None if layout is None else layout.examples
+    if attention_mask is not None or examples is None or query.shape[2] != key.shape[2]:
         return _whole(module, query, key, value, attention_mask, **kwargs)
-    parts = _parts(positions, len(query))
-    if len(parts) == len(query):
+    if len(examples) == len(query):
         return _whole(module, query, key, value, None, **kwargs)
     rows: list[list[Tensor]] = [[] for _ in query]
-    for row, part in parts:
+    for row, part in examples:
         here = slice(row, row + 1), slice(None), part
         seen, _ = _whole(module, query[here], key[here], value[here], None, **kwargs)
         rows[row].append(seen)
     return torch.cat([torch.cat(row, dim=1) for row in rows]), None
-
-
-def _parts(positions: Tensor, n_rows: int) -> list[tuple[int, slice]]:
-    """The examples of (R, T) positions, by row; the padding behind them counts as one."""
-    positions = positions.expand(n_rows, -1)
-    begins = positions == 0
-    begins[:, 1:] &= positions[:, :-1] != 0  # padding has position 0 throughout
-    begins[:, 0] = True
-    starts = begins.nonzero().tolist()
-    n_tokens = positions.shape[1]
-    ends = [start if start else n_tokens for _, start in [*starts[1:], (0, 0)]]
-    return [(row, slice(start, end)) for (row, start), end in zip(starts, ends, strict=True)]
 
 
 AttentionInterface.register(NAME, _attention)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from inspect import signature
 from typing import Any
 
@@ -17,7 +17,12 @@ from transformers import (
 )
 
 from locvlm.errors import CheckpointError, ConfigError
-from locvlm.models.attention import attend_by_example, packed_rows
+from locvlm.models.attention import attend_by_example, laid_out
+from locvlm.models.layout import Layout
+from locvlm.models.loss import head_cross_entropy, weighted_cross_entropy
+
+# Architectures whose logits are what their head gives; others scale or cap them afterwards.
+PLAIN_HEADS = frozenset({"gemma", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3"})
 
 
 def pretrained(
@@ -192,27 +197,42 @@ def caching(model: PreTrainedModel, cache: DynamicCache) -> dict[str, Any]:
     return {"cache" if "cache" in known else "past_key_values": cache, "use_cache": True}
 
 
-def logits_where(
-    model: PreTrainedModel, inputs: Tensor, keep: Tensor, position_ids: Tensor | None = None
+def next_token_loss(
+    model: PreTrainedModel,
+    inputs: Tensor,
+    layout: Layout,
+    labels: Tensor,
+    weights: Tensor | None = None,
+    position_ids: Tensor | None = None,
 ) -> Tensor:
-    """Next-token logits at some positions only: those of all would take gigabytes.
+    """The loss of the learned tokens; logits of all the others would take gigabytes.
 
     Args:
         model: the language model.
         inputs: (B, T, D) embeddings, padded on the right.
-        keep: (B, T) bool, true at K positions.
-        position_ids: (B, T) of packed rows, see `LocVLM.forward`.
-
-    Returns:
-        (K, V) logits of the positions in row order.
+        layout: of the batch; it says which tokens predict a learned one.
+        labels: (B, T), see `LocVLM.forward`.
+        weights: (B, T) how much each label counts; None: all the same.
+        position_ids: (B, T) of packed rows.
     """
-    packed = nullcontext() if position_ids is None else packed_rows()
-    with packed, picking(model, lambda hidden: hidden[keep][None]):
-        # With a cache, or a mask of ones, transformers would let packed examples see each other.
-        logits: Tensor = model(
-            inputs_embeds=inputs, position_ids=position_ids, use_cache=False
-        ).logits
-    return logits[0]
+    assert layout.learned is not None
+    learned = layout.learned
+    labels = labels.flatten()[learned + 1]
+    weights = None if weights is None else weights.flatten()[learned + 1]
+
+    def pick(hidden: Tensor) -> Tensor:
+        return hidden.flatten(0, 1)[learned]
+
+    with laid_out(model, layout, inputs) as known:
+        # With a cache transformers would let packed examples see each other.
+        arguments = {"inputs_embeds": inputs, "position_ids": position_ids, "use_cache": False}
+        arguments |= known
+        if model.config.model_type in PLAIN_HEADS:
+            hidden = pick(model.get_decoder()(**arguments).last_hidden_state)
+            return head_cross_entropy(model.get_output_embeddings(), hidden, labels, weights)
+        with picking(model, lambda hidden: pick(hidden)[None]):
+            logits: Tensor = model(**arguments).logits[0]
+    return weighted_cross_entropy(logits, labels, weights)
 
 
 @contextmanager

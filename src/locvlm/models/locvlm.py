@@ -10,13 +10,14 @@ from transformers import PreTrainedModel
 from locvlm.errors import ConfigError, DataError
 from locvlm.geometry import to_location
 from locvlm.models.adapter import Adapter
+from locvlm.models.attention import laid_out
 from locvlm.models.encoder import TimmEncoder
 from locvlm.models.generation import Sampling, answer_ids, asking, generate_ids, score_ids
 from locvlm.models.inputs import ImageInput, MessagesInput, to_messages, to_sample
-from locvlm.models.language import embeddings, init_numbers, logits_where
-from locvlm.models.loss import weighted_cross_entropy
+from locvlm.models.language import embeddings, init_numbers, next_token_loss
+from locvlm.models.layout import Layout, find_layout
 from locvlm.objectives import BOX_WORDS
-from locvlm.processor import IGNORE_INDEX, Processor, Prompt
+from locvlm.processor import Processor, Prompt
 from locvlm.templates import fill
 from locvlm.tokenizers import number_tokens
 from locvlm.types import Box, Message, Sample
@@ -134,11 +135,12 @@ class LocVLM(nn.Module):
         loss_weights: Tensor | None = None,
         pixel_values: Tensor | None = None,
         position_ids: Tensor | None = None,
+        *,
+        layout: Layout | None = None,
     ) -> Tensor:
         """The loss where there are labels, else the logits.
 
-        Padding stands on the right, where causal attention never looks. So no attention mask is
-        built, which gives the same and is faster.
+        Padding stands on the right, where causal attention never looks: no mask is built of it.
 
         Args:
             input_ids: (B, T); image tokens stand where images go.
@@ -148,6 +150,7 @@ class LocVLM(nn.Module):
             pixel_values: (N, 3, S, S), in the order of their places; None or N = 0: no images.
             position_ids: (B, T) for rows that hold several examples: counted from 0 in each of
                 them, which keeps attention inside it; None: a row is one example.
+            layout: of this batch, made before it went to its device; None: is made here.
 
         Returns:
             The loss, a scalar; without labels (B, T, V) logits, meaningless on padding.
@@ -155,36 +158,33 @@ class LocVLM(nn.Module):
         Raises:
             DataError: places and images do not match, or padding stands on the left.
         """
-        if attention_mask is not None and not bool(attention_mask[:, 0].all()):
-            raise DataError("padding stands on the left", fix="pad sequences on the right")
-        inputs = self.embed(input_ids, pixel_values)
-        if labels is None:
-            logits: Tensor = self.language_model(
-                inputs_embeds=inputs, position_ids=position_ids, use_cache=False
-            ).logits
-            return logits
-        # The token at t is predicted at t - 1.
-        following = torch.full_like(labels, IGNORE_INDEX)
-        following[:, :-1] = labels[:, 1:]
-        learned = following != IGNORE_INDEX
-        logits = logits_where(self.language_model, inputs, learned, position_ids)
-        weights = None if loss_weights is None else loss_weights.roll(-1, dims=1)[learned]
-        return weighted_cross_entropy(logits, following[learned], weights)
+        parts = (attention_mask, labels, position_ids)
+        layout = layout or find_layout(input_ids, self.image_token_id, *parts)
+        inputs = self.embed(input_ids, pixel_values, layout)
+        model = self.language_model
+        if labels is not None:
+            return next_token_loss(model, inputs, layout, labels, loss_weights, position_ids)
+        with laid_out(model, layout, inputs) as known:
+            read = {"inputs_embeds": inputs, "position_ids": position_ids, **known}
+            logits: Tensor = model(**read, use_cache=False).logits
+        return logits
 
-    def embed(self, input_ids: Tensor, pixel_values: Tensor | None = None) -> Tensor:
+    def embed(
+        self, input_ids: Tensor, pixel_values: Tensor | None = None, layout: Layout | None = None
+    ) -> Tensor:
         """(B, T) token ids to (B, T, D) embeddings, with images in their places.
 
         Raises:
             DataError: the number of image tokens is not that of the images' patches.
         """
-        places = input_ids == self.image_token_id
+        places = (layout or find_layout(input_ids, self.image_token_id)).images
         # The image token may lie outside the vocabulary, so it is never looked up.
-        words: Tensor = embeddings(self.language_model)(input_ids.masked_fill(places, 0))
+        ids = input_ids.masked_fill(input_ids == self.image_token_id, 0)
+        words: Tensor = embeddings(self.language_model)(ids)
         n_images = 0 if pixel_values is None else len(pixel_values)
-        n_places = int(places.sum())
-        if n_places != n_images * self.encoder.n_patches:
+        if len(places) != n_images * self.encoder.n_patches:
             raise DataError(
-                f"{n_places} image tokens for {n_images} images of {self.encoder.n_patches} "
+                f"{len(places)} image tokens for {n_images} images of {self.encoder.n_patches} "
                 "patches each",
                 where="input_ids, pixel_values",
                 fix="make prompts by Processor.prompt, and give all their images",
@@ -192,7 +192,7 @@ class LocVLM(nn.Module):
         if pixel_values is None or n_images == 0:
             return words
         images = self.encode_images(pixel_values).to(words.dtype)
-        return words.masked_scatter(places[..., None], images)
+        return words.flatten(0, 1).index_copy(0, places, images.flatten(0, 1)).view_as(words)
 
     def encode_images(self, pixel_values: Tensor) -> Tensor:
         """(N, 3, S, S) images, uint8 or normalized floats, to (N, P, D) image tokens."""

@@ -1,9 +1,16 @@
 """The training loss: cross entropy in which some tokens weigh more."""
 
+from functools import partial
+from typing import Any
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from locvlm.processor import IGNORE_INDEX
+
+AT_ONCE = 2**25  # logits; with their gradients about half a gigabyte
 
 
 def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -20,9 +27,36 @@ def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | Non
     losses = F.cross_entropy(logits.float(), labels, reduction="none")
     if weights is None:
         return losses.sum() / max(1, len(labels))
-    total = weights.sum()
-    # Where nothing is learned the loss is 0; a plain mean would be NaN and end the training.
-    return (weights * losses).sum() / total.masked_fill(total == 0, 1.0)
+    return (weights * losses).sum() / _or_one(weights.sum())
+
+
+def head_cross_entropy(
+    head: Any, hidden: Tensor, labels: Tensor, weights: Tensor | None = None
+) -> Tensor:
+    """As `weighted_cross_entropy` of `head(hidden)`, but never holds more than `AT_ONCE` logits.
+
+    Beyond them logits are computed piece by piece, and again for their gradients. torch's
+    `linear_cross_entropy` takes still less memory, but rounds the loss of each token to the type of
+    the hidden states, knows no sharded weights, and is missing in torch 2.11.
+
+    Args:
+        head: (K, D) to (K, V) logits; a linear layer, sharded or not, with or without a bias.
+        hidden: (K, D) of the tokens that are learned.
+        labels: (K,) token ids.
+        weights: (K,) how much each token counts; None: all the same.
+    """
+    n_rows = rows_at_once(head)
+    if len(labels) <= n_rows:
+        return weighted_cross_entropy(head(hidden), labels, weights)
+    weights = torch.ones_like(labels, dtype=torch.float32) if weights is None else weights
+    piece = partial(checkpoint, _sum, head, use_reentrant=False, preserve_rng_state=False)
+    pieces = zip(*(part.split(n_rows) for part in (hidden, labels, weights)), strict=True)
+    return torch.stack([piece(*parts) for parts in pieces]).sum() / _or_one(weights.sum())
+
+
+def rows_at_once(head: Any) -> int:
+    """Tokens whose logits are computed together."""
+    return max(1, AT_ONCE // int(head.out_features))
 
 
 def learned_weight(labels: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -33,4 +67,14 @@ def learned_weight(labels: Tensor, weights: Tensor | None = None) -> Tensor:
         weights: (B, T) how much each token counts; None: all the same.
     """
     learned = labels[:, 1:] != IGNORE_INDEX  # nothing stands before a row's first token
-    return learned.sum() if weights is None else weights[:, 1:][learned].sum()
+    # Not picked by the mask, which would wait for the device to tell how many there are.
+    return (learned if weights is None else weights[:, 1:] * learned).sum()
+
+
+def _sum(head: Any, hidden: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    return (weights * F.cross_entropy(head(hidden).float(), labels, reduction="none")).sum()
+
+
+def _or_one(total: Tensor) -> Tensor:
+    # Where nothing is learned the loss is 0; a plain mean would be NaN and end the training.
+    return total.masked_fill(total == 0, 1.0)

@@ -105,7 +105,7 @@ class FiniteLoss(Callback):
         if self._in_a_row < self.max_skipped:
             logger.warning("skipped: the loss or a gradient is not finite in %s; %s", where, path)
             return
-        tensors = {name: value.contiguous().cpu() for name, value in broken[-1].batch.items()}
+        tensors = {name: value.contiguous() for name, value in _on_cpu(broken[-1].batch).items()}
         save_file(tensors, path.with_suffix(".safetensors"))
         raise LocVLMError(
             f"the loss or a gradient is not finite in {self._in_a_row} steps in a row; the last "
@@ -153,12 +153,17 @@ class OutOfMemory(Callback):
 def _describe(batch: Mapping[str, Tensor]) -> str:
     if not batch:
         return "no batch yet"
-    on_cpu = {name: tensor.cpu() for name, tensor in batch.items()}  # there is no room elsewhere
+    on_cpu = _on_cpu(batch)  # there is no room elsewhere
     said = f"a batch of {n_samples(on_cpu)} samples"
     if "input_ids" in on_cpu:
         rows, length = on_cpu["input_ids"].shape
         said += f", {rows * length:,} tokens ({rows} rows of {length:,})"
     return f"{said} and {len(on_cpu['pixel_values'])} images"
+
+
+def _on_cpu(batch: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors of a batch."""
+    return {name: value.cpu() for name, value in batch.items() if isinstance(value, Tensor)}
 
 
 def _samples(trainer: Trainer, draws: list[Draw]) -> list[str]:

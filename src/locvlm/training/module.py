@@ -11,7 +11,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from locvlm.data.collate import Batch, n_samples
 from locvlm.errors import CheckpointError, ConfigError
-from locvlm.models import lora
+from locvlm.models import LocVLM, lora
+from locvlm.models.layout import find_layout
 from locvlm.models.loss import learned_weight
 from locvlm.models.weights import differences
 from locvlm.training.strategies import FSDP, rank_part
@@ -85,6 +86,18 @@ class LocVLMModule(LightningModule):
             for name, tensor in tensors.items()
             if lora.is_kept(name.removeprefix("model."))
         }
+
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Adds the layout while the batch is on the CPU, so that no step waits for its device."""
+        if isinstance(self.model, LocVLM) and "input_ids" in batch:
+            batch["layout"] = find_layout(
+                batch["input_ids"],
+                self.model.image_token_id,
+                batch["attention_mask"],
+                batch["labels"],
+                batch.get("position_ids"),
+            )
+        return batch
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch."""

@@ -9,6 +9,7 @@ QUIET = (
     "Experiment logs directory .* exists and is not empty",
     "Total length of `list` across ranks is zero",  # a stage without validation data
     "FSDP2-wrapped module .* returned a view tensor",  # nothing is written into it
+    "You have overridden `on_before_batch_transfer` in `LightningModule`",  # data has none
     "'set_vital' is deprecated",
     ".*LeafSpec.* is deprecated",
 )

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from locvlm.models.language import embeddings, picking
-from locvlm.models.loss import weighted_cross_entropy
+from locvlm.models.language import PLAIN_HEADS, embeddings, picking
+from locvlm.models.loss import rows_at_once, weighted_cross_entropy
 from locvlm.models.quantization import linear_layers
 from locvlm.training.flops import Work
 from locvlm.training.module import MakeOptimizer
@@ -212,7 +212,10 @@ def _kept(model: Any, load: Load) -> list[int]:
 
     def pick(hidden: Tensor) -> Tensor:
         marks.append(kept())
-        return hidden.flatten(0, 1)[: load.rows * load.learned][None]
+        n_rows = load.rows * load.learned
+        if language.config.model_type in PLAIN_HEADS:
+            n_rows = min(n_rows, rows_at_once(language.get_output_embeddings()))
+        return hidden.flatten(0, 1)[:n_rows][None]
 
     with _keeping(model) as kept:
         with torch.set_grad_enabled(any(p.requires_grad for p in encoder.parameters())):
