@@ -5,17 +5,24 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from locvlm.evaluation.benchmarks.asking import Read, seeded
+from locvlm.evaluation.benchmarks.side_answers import (
+    CHANCE,
+    CLOSED,
+    CONTEXTS,
+    FREE,
+    accuracies,
+    fact_meta,
+    named_side,
+    side_item,
+    worked,
+)
 from locvlm.evaluation.bootstrap import ratio
-from locvlm.evaluation.judges import paper_side, strict_side
-from locvlm.evaluation.metrics.sides import ALL, by_side
-from locvlm.evaluation.results import Column, Item, Mark, Metric, Row, Score
+from locvlm.evaluation.judges import paper_side
+from locvlm.evaluation.results import Column, Metric, Row, Score
 from locvlm.predictors.ask import Answer
 from locvlm.spatial import SIDES, Axis, Kind, SideQuestion, SideWording, side_questions
-from locvlm.types import Box, Message, Question, Sample
+from locvlm.types import Message, Question, Sample
 
-FREE, CLOSED = "free", "likelihood"
-CONTEXTS = ("direct", "in_context")
-CHANCE = 0.5
 _TABLES: Mapping[tuple[Kind, Axis], str] = {
     ("image", "horizontal"): "Left or right side of the image",
     ("image", "vertical"): "Upper or lower half of the image",
@@ -93,7 +100,7 @@ class Sides:
             for metric in (*_free(group, members, self.seed), *_closed(group, members, self.seed))
         ]
         images = {answer.question.sample.key for answer in answers}
-        items = [_item(answer) for answer in answers]
+        items = [side_item(answer, _gallery(answer)) for answer in answers]
         return Score(metrics, items, {"questions": len(answers), "images": len(images)})
 
     def _about(self, sample: Sample) -> Iterator[Question]:
@@ -118,56 +125,18 @@ class Sides:
 
 def _meta(side: SideQuestion, wording: str, context: str) -> dict[str, Any]:
     fact = side.fact
-    return {
-        "kind": fact.kind,
-        "axis": fact.axis,
-        "side": fact.side,
-        "wording": wording,
-        "context": context,
-        "name": fact.instance.category,
-        "box": list(fact.instance.box),
-        "other": fact.other and fact.other.category,
-        "other_box": fact.other and list(fact.other.box),
-    }
+    return {"kind": fact.kind, "wording": wording, "context": context, **fact_meta(fact)}
 
 
 def _messages(side: SideQuestion) -> tuple[Message, ...]:
-    turns: list[Message] = []
-    for question, reply in side.examples:
-        turns += [Message("user", (question,)), Message("assistant", (reply,))]
-    return (*turns, Message("user", (side.text,)))
+    return (*worked(side.examples), Message("user", (side.text,)))
 
 
-def _named(answer: Answer) -> str | None:
-    """The side that an answer names, or that its likelier candidate stands for."""
-    sides = SIDES[answer.question.meta["axis"]]
+def _gallery(answer: Answer) -> str:
     if answer.question.candidates:
-        return sides[answer.question.candidates.index(answer.text)]
-    return strict_side(answer.text, sides)
-
-
-def _item(answer: Answer) -> Item:
-    meta = answer.question.meta
-    closed = bool(answer.question.candidates)
-    named = _named(answer)
-    outcome = "right" if named == meta["side"] else "no side named" if named is None else "wrong"
-    marks = [Mark("true", Box(*meta["box"]), meta["name"])]
-    if meta["other"]:
-        marks.append(Mark("asked", Box(*meta["other_box"]), meta["other"]))
-    what = "another object" if meta["other"] else "the image"
-    text = " ".join(str(message.parts[0]) for message in answer.question.messages)
-    return Item(
-        key=answer.question.key,
-        group="" if closed else f"Which side of {what}?",
-        image=answer.question.sample.key,
-        question=text,
-        answer=answer.text,
-        wanted=meta["side"],
-        outcome=outcome,
-        score=float(named == meta["side"]),
-        marks=tuple(marks),
-        said=named or "no side",
-    )
+        return ""
+    what = "another object" if answer.question.meta["other"] else "the image"
+    return f"Which side of {what}?"
 
 
 def _free(group: _Group, answers: Sequence[Answer], seed: int) -> list[Metric]:
@@ -177,7 +146,7 @@ def _free(group: _Group, answers: Sequence[Answer], seed: int) -> list[Metric]:
         return []
     gold = [answer.question.meta["side"] for answer in free]
     lenient = [paper_side(answer.text, side) for answer, side in zip(free, gold, strict=True)]
-    unnamed = [_named(answer) is None for answer in free]
+    unnamed = [named_side(answer) is None for answer in free]
     headline = _TABLES[group.kind, group.axis] if group[2:] == ("trained", "direct") else ""
     return _row(group, "strict", "free answer", free, seed).metrics(
         *_accuracies(group, free, headline),
@@ -197,17 +166,8 @@ def _closed(group: _Group, answers: Sequence[Answer], seed: int) -> list[Metric]
 
 def _accuracies(group: _Group, answers: Sequence[Answer], headline: str) -> list[Column]:
     gold = [answer.question.meta["side"] for answer in answers]
-    right = [_named(answer) == side for answer, side in zip(answers, gold, strict=True)]
-    return [
-        Column(
-            side,
-            side.capitalize(),
-            accuracy,
-            headline=headline if side == ALL else "",
-            chance=CHANCE,
-        )
-        for side, accuracy in by_side(right, gold, SIDES[group.axis]).items()
-    ]
+    right = [named_side(answer) == side for answer, side in zip(answers, gold, strict=True)]
+    return accuracies(right, gold, group.axis, headline)
 
 
 def _row(group: _Group, judge: str, label: str, answers: Sequence[Answer], seed: int) -> Row:
