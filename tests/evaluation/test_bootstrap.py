@@ -34,6 +34,15 @@ def test_items_of_one_image_count_as_one():
     assert images.high - images.low > 3 * (alone.high - alone.low)
 
 
+def test_clusters_that_are_alike_are_drawn_as_those_that_are_not():
+    right = np.arange(4000) % 10 < 7
+    images = [n // 3 for n in range(4000)]
+    alike = estimate(ratio(right), images)
+    unlike = estimate(ratio(right + 1e-9 * np.arange(4000)), images)  # each one of a kind
+    assert alike.low == pytest.approx(unlike.low, abs=0.002)
+    assert alike.high == pytest.approx(unlike.high, abs=0.002)
+
+
 def test_the_same_seed_gives_the_same_interval():
     metric = ratio(np.random.default_rng(0).random(50))
     assert estimate(metric, seed=3) == estimate(metric, seed=3)
