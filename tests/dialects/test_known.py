@@ -37,6 +37,14 @@ WORKED = {
         '{"bbox_2d": [161, 111, 322, 397], "label": "a cat"}',
         Box(160, 111.933, 320, 400.336),
     ),
+    "qwen3_vl": (
+        '{"bbox_2d": [250, 233, 500, 833], "label": "a cat"}',
+        Box(160, 111.84, 320, 399.84),
+    ),
+    "paligemma": (
+        "a cat <loc0239><loc0256><loc0853><loc0512>",
+        Box(160, 112.031, 320, 399.844),
+    ),
     "kosmos2": (
         "<phrase>a cat</phrase><object><patch_index_0232><patch_index_0847></object>",
         Box(170, 112.5, 310, 397.5),
@@ -47,7 +55,8 @@ WORKED = {
     "diga": ("a cat [6, 8, 35, 67, 21, 68] bbox", Box(160, 111.429, 320, 400.714)),
 }
 ALL = {name: getattr(dialects, name)() for name in WORKED}
-MARKED = ("deepseek_vl2", "qwen_vl", "qwen2_vl", "qwen2_5_vl", "kosmos2", "molmo")
+BOXES_ONLY = ("llava", "cogvlm", "deepseek_vl2", "kosmos2", "paligemma")
+MARKED = ("deepseek_vl2", "qwen_vl", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "kosmos2", "molmo")
 
 
 @pytest.mark.parametrize("name", WORKED)
@@ -81,6 +90,7 @@ def test_every_convention_has_a_config_and_no_config_is_without():
          "<delimiter_of_multi_objects/><patch_index_0000><patch_index_0099></object>", 2),
         ("deepseek_vl2", "<|det|>[[1, 2, 3, 4], [5, 6, 7, 8]]<|/det|>", 2),
         ("qwen2_vl", "<|box_start|>(1,2),(3,4)<|box_end|><|box_start|>(5,6)<|box_end|>", 2),
+        ("paligemma", f"{'<loc0001><loc0002><loc0003><loc0004>' * 2}", 2),
         ("molmo", '<points x1="1.0" y1="2.0" x2="3.0" y2="4.0" alt="cats">cats</points>', 2),
     ],
 )  # fmt: skip
@@ -134,6 +144,9 @@ def test_fractions_a_little_above_one_are_the_edge():
         ("molmo", '<point x="101.0" y="5.0" alt="a">a</point>'),
         ("qwen2_5_vl", '{"bbox_2d": [1, 2, 3, 4], "label": "\\x"}'),
         ("qwen2_5_vl", '{"point_2d": [1, 2, 3, 4]}'),
+        ("paligemma", "<loc0001><loc0002><loc0003>"),
+        ("paligemma", "<loc0001><loc0002><loc0003><loc1025>"),
+        ("paligemma", "<loc0500><loc0002><loc0003><loc0004>"),
         ("ivb", "[4, 52, 13, 63]"),
     ],
 )
@@ -141,7 +154,7 @@ def test_what_is_no_location_stays_text(name, text):
     assert ALL[name].read(text, SIZE) == (text,)
 
 
-@pytest.mark.parametrize("name", ["llava", "cogvlm", "deepseek_vl2", "kosmos2"])
+@pytest.mark.parametrize("name", BOXES_ONLY)
 def test_conventions_without_points_say_so(name):
     with pytest.raises(DataError, match="boxes only"):
         ALL[name].write([Point(10, 10)], SIZE)
@@ -199,7 +212,7 @@ def test_what_is_written_is_read_within_the_worst_error(name, size, xs, ys, befo
     ]
 
 
-@pytest.mark.parametrize("name", sorted(set(ALL) - {"llava", "cogvlm", "deepseek_vl2", "kosmos2"}))
+@pytest.mark.parametrize("name", sorted(set(ALL) - set(BOXES_ONLY)))
 @given(size=sizes, x=st.floats(0, 1), y=st.floats(0, 1))
 def test_points_are_read_within_the_worst_error(name, size, x, y):
     dialect = ALL[name]

@@ -9,8 +9,10 @@ from locvlm.dialects.known import (
     kosmos2,
     llava,
     molmo,
+    paligemma,
     qwen2_5_vl,
     qwen2_vl,
+    qwen3_vl,
     qwen_vl,
     shikra,
 )
@@ -34,8 +36,10 @@ __all__ = [
     "llava",
     "molmo",
     "nfp",
+    "paligemma",
     "qwen2_5_vl",
     "qwen2_vl",
+    "qwen3_vl",
     "qwen_vl",
     "shikra",
 ]

@@ -10,6 +10,7 @@ from locvlm.dialects.numbers import Fractions, Integers, Patches, Percent, Resiz
 from locvlm.dialects.syntax import (
     Brackets,
     JsonObjects,
+    LocTokens,
     PatchTokens,
     PointTags,
     TaggedLists,
@@ -104,6 +105,22 @@ def qwen2_5_vl(min_pixels: int = 3136, max_pixels: int = 12_845_056) -> Conventi
     (smart_resize).
     """
     return Convention(ResizedPixels(min_pixels, max_pixels), JsonObjects())
+
+
+def qwen3_vl() -> Convention:
+    """Qwen3-VL: as Qwen2.5-VL, but in thousandths of the sides.
+
+    Source: Qwen3-VL Technical Report, 2025; QwenLM/Qwen3-VL, cookbooks/2d_grounding.ipynb.
+    """
+    return Convention(Integers(1000), JsonObjects())
+
+
+def paligemma() -> Convention:
+    """PaliGemma: four of its 1024 location tokens, each y before its x; boxes only.
+
+    Source: Beyer et al., PaliGemma, 2024; google-research/big_vision, configs/proj/paligemma.
+    """
+    return Convention(Integers(1024, last=1023, digits=4, points=False), LocTokens())
 
 
 def kosmos2() -> Convention:

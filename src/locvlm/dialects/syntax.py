@@ -147,6 +147,18 @@ class PatchTokens:
 
 
 @dataclass(frozen=True, slots=True)
+class LocTokens:
+    """`<loc0239><loc0256><loc0853><loc0512>`: each y before its x, names in plain text."""
+
+    def find(self, text: str) -> Iterator[Match]:
+        for found in _LOCS.finditer(text):
+            yield Match(found.start(), found.end(), None, (_swapped(_LOC.findall(found[0])),))
+
+    def write(self, phrase: str | None, rows: Sequence[Sequence[str]]) -> str:
+        return named(phrase, "".join(f"<loc{word}>" for row in rows for word in _swapped(row)))
+
+
+@dataclass(frozen=True, slots=True)
 class PointTags:
     """`<point x="61.5" y="40.6" alt="the cat">the cat</point>`, `<points x1="..." y1="..." ...>`.
 
@@ -208,6 +220,8 @@ _DELIMITER = "<delimiter_of_multi_objects/>"
 _INDEX = re.compile(r"<patch_index_(\d{4})>", re.ASCII)
 _INDICES = rf"(?:<patch_index_\d{{4}}>|{_DELIMITER})*"
 _PATCHES = re.compile(rf"<phrase>([^<]+)</phrase>|<object>({_INDICES})</object>", re.ASCII)
+_LOC = re.compile(r"<loc(\d{4})>", re.ASCII)
+_LOCS = re.compile(r"(?:<loc\d{4}>){4}", re.ASCII)
 _ATTRIBUTE = re.compile(r'([xy]\d{0,4})="([^"]*)"', re.ASCII)
 _POINTS = re.compile(r'<points?((?: [a-z]+\d{0,4}="[^"<]*")+)>([^<]*)</points?>', re.ASCII)
 _OBJECT = re.compile(
@@ -218,6 +232,11 @@ _OBJECT = re.compile(
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(","))
+
+
+def _swapped(words: Sequence[str]) -> tuple[str, ...]:
+    """The x before each y where it came after, and the other way round."""
+    return tuple(word for pair in zip(words[1::2], words[::2], strict=True) for word in pair)
 
 
 def _between(*tags: tuple[str, str]) -> re.Pattern[str]:
