@@ -22,10 +22,13 @@ STARTS = [
     ("plan", ()),
     ("evaluate", ("checkpoint=x",)),
     ("score", ("benchmark=pope", "answers=x")),
+    ("build", ("builder=hal", "output=x")),
+    ("build", ("builder=hal", "output=x", "exclude@builder.exclude=coco")),
     ("export", ("checkpoint=x", "output=x")),
     ("prepare", ("output=x",)),
     ("convert", ("dialect@from=llava", "dialect@to=ivb", "input=x", "output=y")),
 ]
+OWNED = ("stages.", "benchmark.", "builder.")
 # What a user has to give with a choice.
 NEEDS = {
     "data=shards": ("data.train.localization.shards=x",),
@@ -45,9 +48,9 @@ def options(command, start):
     chosen = composed(command, start, return_hydra_config=True).hydra.runtime.choices
     for key in chosen:
         group, _, place = key.partition("@")
-        # What a recipe mounts in a stage, and a benchmark in itself, belongs to them; elsewhere
+        # What a recipe mounts in a stage, or a benchmark in itself, belongs to them; elsewhere
         # every option fits.
-        if not group.startswith("hydra/") and not place.startswith(("stages.", "benchmark.")):
+        if not group.startswith("hydra/") and not place.startswith(OWNED):
             found = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
             yield [f"{key}={name}" for name in found if command != "score" or name in SCORED]
 

@@ -3,6 +3,8 @@
 docs/readers.md names the sources: `coco`, `llava`, `refcoco` and others. Shards hold annotated
 images or, with `objectives=loc_neg_rev`, conversations about them, drawn once and for all.
 Records that cannot be used are set aside, with their reasons, in quarantine.jsonl.
+
+`benchmark=hal` builds the questions of a benchmark instead: see `locvlm.build`.
 """
 
 import sys
@@ -220,5 +222,9 @@ if __name__ == "__main__":
         from locvlm import convert
 
         convert.main(sys.argv[2:])
+    elif any(argument.startswith("benchmark=") for argument in sys.argv[1:]):
+        from locvlm import build
+
+        build.main(sys.argv[1:])
     else:
         main()

@@ -6,8 +6,9 @@
 benchmark   one of BENCHMARKS
 answers     file of answers, in the form that the benchmark's official program reads
 output      folder for results.json and items.jsonl, which `locvlm.compare` reads
+judge       of free answers, for the benchmarks that take one: exact, contains, llm, ...
 others      go to the benchmark: its questions, annotations, references; values are taken as they
-            stand, whatever characters a path holds
+            stand, whatever characters a path holds; judge.key=value sets what the judge takes
 
 Prints a table and, as the last line, the figures as one JSON object, in the units of the official
 program, with the number of answers that they stand on.
@@ -16,14 +17,13 @@ program, with the number of answers that they stand on.
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
-from importlib.resources import files
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from omegaconf import DictConfig, OmegaConf
 
+from locvlm.arguments import compose_plain, option_names
 from locvlm.cli import plain_errors, print_table, set_up_logging
 from locvlm.errors import ConfigError
 
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 
 OWN = ("answers", "output", "seed")
+CHOSEN = ("judge",)
 
 
 @plain_errors
@@ -57,7 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print((__doc__ or "").replace("BENCHMARKS", ", ".join(benchmark_names())))
         return
     set_up_logging()
-    print(json.dumps(score(_settings(given))))
+    cfg = compose_plain(
+        "score", "benchmark", given, names=benchmark_names(), own=OWN, chosen=CHOSEN
+    )
+    print(json.dumps(score(cfg)))
 
 
 def score(cfg: DictConfig) -> dict[str, Any]:
@@ -96,57 +100,10 @@ def score(cfg: DictConfig) -> dict[str, Any]:
     return {**figures, "n": len(matched.answers), "counts": counts, "version": benchmark.version}
 
 
-def _settings(arguments: Sequence[str]) -> DictConfig:
-    """The config that the arguments make: `key=value`, of which Hydra's grammar sees nothing."""
-    from hydra import compose, initialize_config_module
-
-    from locvlm.config import check_targets
-
-    pairs = dict(_pair(argument) for argument in arguments)
-    name = pairs.pop("benchmark", None)
-    if name not in benchmark_names():
-        raise ConfigError(
-            f"there is no benchmark {name!r}" if name else "name the benchmark",
-            fix=f"give benchmark= one of {', '.join(benchmark_names())}",
-        )
-    with initialize_config_module("locvlm.conf", version_base="1.3"):
-        cfg = compose("score", [f"benchmark={name}"])
-    allowed = [*OWN, *(key for key in cfg.benchmark if not str(key).startswith("_"))]
-    for key, value in pairs.items():
-        if key not in allowed:
-            near = get_close_matches(key, allowed, n=1)
-            raise ConfigError(
-                f"{name} takes no {key}",
-                where=f"{key}={value}",
-                fix=f"did you mean {near[0]}?" if near else f"it takes {', '.join(allowed)}",
-            )
-        node = cfg if key in OWN else cfg.benchmark
-        node[key] = int(value) if key == "seed" else value
-    missing = sorted(map(str, OmegaConf.missing_keys(cfg)))
-    if missing:
-        names = [key.removeprefix("benchmark.") for key in missing]
-        raise ConfigError(
-            f"{name} needs {', '.join(names)}", fix=f"add {' '.join(f'{n}=FILE' for n in names)}"
-        )
-    check_targets(OmegaConf.to_container(cfg, resolve=True))
-    return cfg
-
-
-def _pair(argument: str) -> tuple[str, str]:
-    key, sign, value = argument.partition("=")
-    if not sign:
-        raise ConfigError("arguments are key=value", where=repr(argument))
-    return key, value
-
-
 def benchmark_names() -> list[str]:
     """The benchmarks that score recorded answers: those whose config says which questions."""
-    folder = files("locvlm.conf") / "benchmark"
-    return sorted(
-        file.name.removesuffix(".yaml")
-        for file in folder.iterdir()
-        if file.name.endswith(".yaml") and "benchmarks.suite.Suite" not in file.read_text()
-    )
+    texts = option_names("benchmark")
+    return [name for name, text in texts.items() if "benchmarks.suite.Suite" not in text]
 
 
 def _number(value: float) -> float | None:

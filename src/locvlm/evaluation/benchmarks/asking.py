@@ -26,6 +26,16 @@ def seeded(seed: int, *labels: str) -> Random:
     return Random("|".join((str(seed), *labels)))
 
 
+def half_present(
+    present: Sequence[str], absent: Sequence[str], n: int, rng: Random
+) -> list[tuple[str, bool]]:
+    """Up to `n` present names and as many absent ones, drawn, each with whether it is present."""
+    n = min(n, len(present), len(absent))
+    return [(name, True) for name in rng.sample(present, n)] + [
+        (name, False) for name in rng.sample(absent, n)
+    ]
+
+
 def first_box(answer: Answer, read: Read) -> Box | None:
     """The first box of an answer, in pixels; None where it holds none that can be read."""
     return next(iter(read(answer).boxes), None)

@@ -1,13 +1,19 @@
 """Hallucination: does the model see what is not there?"""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from random import Random
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from locvlm.evaluation.benchmarks.asking import Read, first_box, seeded, spoken, where_is
+from locvlm.evaluation.benchmarks.asking import (
+    Read,
+    first_box,
+    half_present,
+    seeded,
+    spoken,
+    where_is,
+)
 from locvlm.evaluation.bootstrap import ratio
 from locvlm.evaluation.judges import is_refusal, pope_says_yes, says_yes
 from locvlm.evaluation.metrics import binary
@@ -77,17 +83,14 @@ class Hallucination:
         counts = {"questions": len(answers), "images": len(images)}
         return Score(metrics, [case.item for case in cases], counts)
 
-    def _names(self, sample: Sample) -> Iterator[tuple[str, bool]]:
+    def _names(self, sample: Sample) -> list[tuple[str, bool]]:
         present = sorted(
             {name for i in single_instances(sample.instances) for name in _names_of(i)}
         )
         absent = sorted(
             set(sample.absent).difference(*(_names_of(instance) for instance in sample.instances))
         )
-        n = min(self.per_image, len(present), len(absent))
-        rng: Random = seeded(self.seed, sample.key)
-        yield from ((name, True) for name in rng.sample(present, n))
-        yield from ((name, False) for name in rng.sample(absent, n))
+        return half_present(present, absent, self.per_image, seeded(self.seed, sample.key))
 
     def _message(self, form: str, sample: Sample, name: str) -> Message:
         if form == WHERE_IS:

@@ -18,17 +18,19 @@ from locvlm.types import Question
 
 
 class Pope:
-    """One split of POPE: random, popular or adversarial.
+    """One split of POPE: random, popular or adversarial; or a set of such questions, as Hal-COCO.
 
     Accuracy, precision, recall, F1 and the share of "yes" among the answers; the positive class is
     yes. Answers are read as POPE's evaluate.py does, which takes one that says neither for a yes.
 
     Args:
-        questions: POPE's file (question_id, image, text, label): JSON Lines or an array. The
-            random split of COCO has 3,000 or, without repeated ones, 2,910 questions by release:
-            the score says how many it stands on.
+        questions: POPE's file (question_id, image or video, text, label): JSON Lines or an array.
+            The random split of COCO has 3,000 or, without repeated ones, 2,910 questions by
+            release: the score says how many it stands on.
         images: folder of the images; None for scoring recorded answers.
         prompt: with {question}.
+        name: of the benchmark.
+        title: of its table.
         seed: of the resampling.
 
     Raises:
@@ -37,7 +39,6 @@ class Pope:
     Source: Li et al., Evaluating Object Hallucination in Large Vision-Language Models, EMNLP 2023.
     """
 
-    name = "pope"
     version = "1"
 
     def __init__(
@@ -45,8 +46,12 @@ class Pope:
         questions: str | Path,
         images: str | Path | None = None,
         prompt: str = "{question}",
+        name: str = "pope",
+        title: str = "POPE",
         seed: int = 0,
     ):
+        self.name = name
+        self.title = title
         self.file = str(questions)
         self.prompt = prompt
         self.seed = seed
@@ -85,12 +90,17 @@ class Pope:
         gold = [answer.question.meta["label"] == "yes" for answer in answers]
         unclear = [says_yes(answer.text) is None for answer in answers]
         images = [answer.question.sample.key for answer in answers]
-        row = Row(self.name, "POPE", Path(self.file).stem, images, self.seed)
+        row = Row(self.name, self.title, Path(self.file).stem, images, self.seed)
         metrics = row.metrics(
-            Column("accuracy", "Accuracy", binary.accuracy(says, gold), headline="POPE accuracy"),
+            Column(
+                "accuracy",
+                "Accuracy",
+                binary.accuracy(says, gold),
+                headline=f"{self.title} accuracy",
+            ),
             Column("precision", "Precision", binary.precision(says, gold)),
             Column("recall", "Recall", binary.recall(says, gold)),
-            Column("f1", "F1", binary.f1(says, gold), headline="POPE F1"),
+            Column("f1", "F1", binary.f1(says, gold), headline=f"{self.title} F1"),
             Column("yes_ratio", "Says yes", binary.yes_ratio(says), ""),
             Column("parse_failures", "Neither", ratio(unclear), "lower"),
         )
@@ -106,8 +116,10 @@ class Pope:
 def _entries(file: str, prompt: str) -> Iterator[Entry]:
     for where, record in records(file):
         try:
-            key, image, text = (record[name] for name in ("question_id", "image", "text"))
-            label = record["label"].strip().lower()
+            key, text, label = (record[name] for name in ("question_id", "text", "label"))
+            about = "video" if "video" in record else "image"
+            shown = str(record[about])
+            label = label.strip().lower()
         except (KeyError, TypeError, AttributeError):
             label = None
         if label not in ("yes", "no"):
@@ -117,7 +129,8 @@ def _entries(file: str, prompt: str) -> Iterator[Entry]:
                 where=where,
                 fix="give a file such as coco_pope_random.json",
             )
-        yield Entry(str(key), str(image), fill(prompt, question=str(text)), {"label": label})
+        meta = {"label": label} | ({"video": shown} if about == "video" else {})
+        yield Entry(str(key), shown, fill(prompt, question=str(text)), meta)
 
 
 def _item(answer: Answer, says: bool) -> Item:

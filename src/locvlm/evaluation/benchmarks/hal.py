@@ -1,0 +1,184 @@
+"""Builds Hal-COCO, Hal-ADE and Hal-Act: is it there? `Pope` asks and scores them."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from locvlm.errors import DataError
+from locvlm.evaluation.benchmarks.asking import half_present, seeded
+from locvlm.negatives import (
+    AdversarialNegatives,
+    Negatives,
+    PopularNegatives,
+    RandomNegatives,
+    count_categories,
+)
+from locvlm.templates import fill_text
+from locvlm.text import article
+
+Strategy: TypeAlias = Literal["random", "popular", "adversarial"]
+logger = logging.getLogger(__name__)
+
+
+class Built(NamedTuple):
+    """The contents of a file of questions, and what they were made from, by a short description."""
+
+    questions: list[dict[str, Any]]
+    counts: dict[str, int]
+
+
+class Shown(NamedTuple):
+    """What a file of annotations says.
+
+    Args:
+        classes: the names of all its classes, as they stand there.
+        images: the classes that are in each image, by its file name.
+        counts: records that could not be used, by reason.
+    """
+
+    classes: list[str]
+    images: dict[str, set[str]]
+    counts: dict[str, int]
+
+
+def build_hal(
+    instances: str,
+    *,
+    question: str,
+    about: Literal["image", "video"] = "image",
+    per_image: int = 2,
+    negatives: Strategy = "random",
+    exclude: Mapping[str, Sequence[str]],
+    seed: int = 0,
+) -> Built:
+    """Questions about present objects and as many about absent ones, in POPE's form.
+
+    Args:
+        instances: COCO-format JSON: instances, detections, or panoptic annotations. A class is
+            called by what stands before the first comma of its name ("floor, flooring").
+        question: template with {article}, {category} and {about}.
+        about: image, or video: frames in one folder are one video, and show what one of them shows.
+        per_image: present objects, and absent ones, for each image at most; one with fewer of one
+            kind gives fewer of both.
+        negatives: which absent objects: any, those that most images show, or those that are most
+            often seen with the present ones.
+        exclude: lists of names that are not asked about, whatever the lists are called; classes
+            with one of them among their names are out.
+        seed: of the choice.
+
+    Raises:
+        DataError: the file is no such JSON, or nothing can be asked.
+
+    Source: LocVLM, CVPR 2024, its hallucination sets; the questions themselves were not released.
+    """
+    found = read_shown(instances)
+    images = _by_folder(found.images, instances) if about == "video" else found.images
+    out = {word for names in exclude.values() for name in names for word in _synonyms(name)}
+    asked = {name for name in found.classes if not out & _synonyms(name)}
+    draw = _negatives(negatives, sorted(asked), [shown & asked for shown in images.values()])
+    alike = _alike(found.classes)
+    records: list[dict[str, Any]] = []
+    n_images = 0
+    for image, shown in images.items():
+        rng = seeded(seed, image)
+        there = {other for name in shown for other in alike[name]}
+        absent = draw(there, rng, per_image)
+        chosen = half_present(sorted(shown & asked), absent, per_image, rng)
+        n_images += bool(chosen)
+        for name, present in chosen:
+            spoken = name.partition(",")[0].strip()
+            text = fill_text(question, article=article(spoken), category=spoken, about=about)
+            label = "yes" if present else "no"
+            records.append(
+                {"question_id": len(records) + 1, about: image, "text": text, "label": label}
+            )
+    if not records:
+        raise DataError(
+            f"nothing can be asked: {len(asked)} of {len(found.classes)} classes are left, in "
+            f"{len(images)} {about}s",
+            where=instances,
+            fix="give annotations of several classes, or exclude fewer",
+        )
+    left_out = {
+        f"left out: {about} without a present or an absent object": len(images) - n_images,
+        "left out: class excluded": len(found.classes) - len(asked),
+        **found.counts,
+    }
+    counts = {"questions": len(records), f"{about}s": n_images, "classes": len(asked)}
+    return Built(records, counts | {why: n for why, n in left_out.items() if n})
+
+
+def read_shown(file: str) -> Shown:
+    """The classes in each image of a COCO-format file, instances or panoptic.
+
+    Raises:
+        DataError: the file is missing, malformed, or of another kind.
+    """
+    from locvlm.data.quarantine import Quarantine  # here: readers need torch, asking does not
+    from locvlm.data.readers.coco_file import CocoFile
+    from locvlm.data.readers.fields import is_id
+
+    quarantine = Quarantine()
+    table = CocoFile(file, "instances")
+    names: dict[Any, str] = {}
+    seen: defaultdict[Any, set[Any]] = defaultdict(set)
+    for image, record in table.annotations(("category_id", "segments_info"), quarantine, names):
+        seen[image].update(one for one in _categories(record) if is_id(one))
+    images: dict[str, set[str]] = {}
+    for image in table.images(None, quarantine):
+        ids = seen[image["id"]]
+        unknown = len(ids - names.keys())
+        if unknown:
+            error = DataError("unknown category id", where=f"{file}, image {image['id']}")
+            quarantine.add(str(image["id"]), error)
+        images[str(image["file_name"])] = {names[one] for one in ids & names.keys()}
+    if quarantine.summary:
+        logger.warning("%s: %s", file, quarantine.summary)
+    return Shown(list(dict.fromkeys(names.values())), images, quarantine.reasons)
+
+
+def _categories(record: Mapping[str, Any]) -> Iterator[Any]:
+    """Ids of the classes that an annotation is about: of itself, or of its segments."""
+    yield record.get("category_id")
+    segments = record.get("segments_info")
+    for segment in segments if isinstance(segments, list) else []:
+        if isinstance(segment, dict):
+            yield segment.get("category_id")
+
+
+def _by_folder(images: Mapping[str, set[str]], file: str) -> dict[str, set[str]]:
+    videos: dict[str, set[str]] = {}
+    for name, shown in images.items():
+        folder = str(PurePosixPath(name).parent)
+        if folder == ".":
+            raise DataError(
+                f"the frame {name!r} stands in no folder",
+                where=file,
+                fix="give frames of a video names like v_abc/000001.jpg, or about=image",
+            )
+        videos.setdefault(folder, set()).update(shown)
+    return videos
+
+
+def _synonyms(name: str) -> set[str]:
+    return {word.strip().lower() for word in name.split(",")}
+
+
+def _alike(classes: Sequence[str]) -> dict[str, set[str]]:
+    """The classes that share a name with each class: one is no absent object where another is."""
+    of: defaultdict[str, set[str]] = defaultdict(set)
+    for name in classes:
+        for word in _synonyms(name):
+            of[word].add(name)
+    return {name: {other for word in _synonyms(name) for other in of[word]} for name in classes}
+
+
+def _negatives(strategy: Strategy, names: list[str], images: Sequence[set[str]]) -> Negatives:
+    if strategy == "random":
+        return RandomNegatives(names)
+    counts, pairs = count_categories(images)
+    return (
+        PopularNegatives(counts) if strategy == "popular" else AdversarialNegatives(counts, pairs)
+    )
