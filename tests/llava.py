@@ -19,6 +19,7 @@ from transformers import (
     LlavaForConditionalGeneration,
     LlavaProcessor,
     PreTrainedTokenizerFast,
+    SiglipVisionConfig,
 )
 
 from locvlm.models.llava import VICUNA
@@ -75,17 +76,31 @@ def llama_tokenizer():
     )
 
 
-def make_llava(n_tokens, *, seed=0, text=LLAMA, **options):
+def make_llava(n_tokens, *, seed=0, text=LLAMA, vision=None, **options):
     """A model with random weights; its image token is the last of `n_tokens`."""
     torch.manual_seed(seed)
     config = LlavaConfig(
-        vision_config=CLIPVisionConfig(**VISION, initializer_range=0.2),
+        vision_config=vision or CLIPVisionConfig(**VISION, initializer_range=0.2),
         text_config=LlamaConfig(**text, vocab_size=n_tokens),
         image_token_index=n_tokens - 1,
         image_seq_length=(SIDE // PATCH) ** 2,
         **options,
     )
     return LlavaForConditionalGeneration(config).eval()
+
+
+def make_siglip_llava(n_tokens, **options):
+    """As llava-hf's models with a SigLIP are; the pooling of theirs is not read."""
+    model = make_llava(
+        n_tokens,
+        vision=SiglipVisionConfig(**VISION),
+        vision_feature_select_strategy="full",
+        **options,
+    )
+    for weight in model.model.vision_tower.parameters():
+        if weight.ndim == 2:  # drawn so small that one would hardly see which block is read
+            torch.nn.init.normal_(weight, std=0.2)
+    return model
 
 
 def save_transformers_5(model, folder, images=None):

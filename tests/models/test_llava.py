@@ -26,6 +26,7 @@ from tests.llava import (
     TOWER,
     llama_tokenizer,
     make_llava,
+    make_siglip_llava,
     save_authors,
     save_sentencepiece,
     save_transformers_4,
@@ -110,6 +111,21 @@ def test_another_layer_is_read_where_the_config_says_so(tmp_path, picture, layer
     with torch.no_grad():
         logits = model(prompt["input_ids"][None], pixel_values=prompt["pixel_values"])
     assert torch.allclose(logits, theirs(llava, picture)[0], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("save", [save_transformers_5, save_transformers_4])
+@pytest.mark.parametrize("layer", [-2, -1, -3, 2])
+def test_a_llava_with_a_siglip_says_the_same_as_in_transformers(tmp_path, picture, save, layer):
+    llava = make_siglip_llava(N_TOKENS, vision_feature_layer=layer)
+    save(llava, tmp_path)
+    model = LocVLM.from_pretrained(tmp_path)
+    assert model.encoder.n_patches == 16
+    prompt = model.processor.prompt(to_sample(picture), ask(QUESTION))
+    with torch.no_grad():
+        logits = model(prompt["input_ids"][None], pixel_values=prompt["pixel_values"])
+    expected, text = theirs(llava, picture)
+    assert torch.allclose(logits, expected[..., : logits.shape[-1]], atol=1e-5, rtol=0)
+    assert model.generate([prompt], max_new_tokens=8) == [text]
 
 
 @pytest.mark.parametrize("save", [save_transformers_5, save_transformers_4])
@@ -251,8 +267,14 @@ def edit(path, **changes):
         (
             save_transformers_4,
             "config.json",
+            {"vision_config": {"model_type": "siglip2_vision_model"}},
+            "siglip2_vision_model",
+        ),
+        (
+            save_transformers_4,
+            "config.json",
             {"vision_config": {"model_type": "siglip_vision_model"}},
-            "siglip_vision_model",
+            "'default'",
         ),
         (save_transformers_4, "preprocessor_config.json", {"crop_size": 48}, "48"),
         (save_transformers_4, "preprocessor_config.json", {"resample": 2}, "filter 2"),

@@ -1,9 +1,11 @@
 import io
 import json
+from pathlib import Path
 
 import jinja2
 import pytest
 import torch
+import yaml
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -16,10 +18,11 @@ from locvlm.errors import CheckpointError, LocVLMError
 from locvlm.geometry import crop, pad, resize
 from locvlm.images import normalize
 from locvlm.models import Adapter, TimmEncoder
-from locvlm.models.language import fresh
+from locvlm.models.language import fresh, pretrained
 from locvlm.models.llava import VICUNA
 from locvlm.models.llava_export import chat_template, export_llava
 from locvlm.models.lora import add_lora, lora_parameters
+from locvlm.tokenizers import pretrained as pretrained_tokenizer
 from tests.llava import (
     llama_tokenizer,
     make_llava,
@@ -27,12 +30,17 @@ from tests.llava import (
     save_sentencepiece,
     tensors_on_disk,
 )
+from tests.qwen import save_qwen
 from tests.tiny import ENCODER, LLAMA, ask, make_model, make_sample
+
+CONF = Path(__file__).parents[2] / "conf"
 
 QUESTION = "Where is the red circle?"
 # Weights as drawn for a tiny model elsewhere make logits of 1e-5 from the last bit of a number.
 CALM = LLAMA | {"initializer_range": 0.1}
 CLIP, VIT = "vit_large_patch14_clip_quickgelu_336", "vit_tiny_patch16_224"
+SIGLIP = "vit_base_patch16_siglip_256"
+TANH = {"options": ENCODER | {"act_layer": "gelu_tanh"}}  # as conf/model/encoder has it
 BINS = IVB(32)
 
 
@@ -112,6 +120,11 @@ def check_parity(ours, folder, sample):
         (CLIP, {"layer": -2, "norm": True}),
         (VIT, {"layer": -2}),
         (VIT, {"layer": -1, "norm": True}),
+        (SIGLIP, {"layer": -2}),
+        (SIGLIP, {"layer": -2, **TANH}),
+        (SIGLIP, {"layer": -1, **TANH}),
+        (SIGLIP, {"layer": -3, **TANH}),
+        (SIGLIP, {"layer": -1, "norm": True, **TANH}),
     ],
 )
 @pytest.mark.parametrize("layers", [1, 2])
@@ -127,6 +140,24 @@ def test_the_exported_processor_makes_the_same_pixels(tmp_path, geometry, size):
     model = make(geometry=geometry, mean=[0.48, 0.46, 0.41], std=[0.27, 0.26, 0.28])
     export_llava(model, tmp_path / "out")
     check_parity(model, tmp_path / "out", make_sample(size=size))
+
+
+@pytest.mark.parametrize(
+    ("geometry", "kind"), [(resize, "SiglipImageProcessor"), (pad, "LlavaImageProcessor")]
+)
+@pytest.mark.parametrize("size", [(48, 41), (31, 64), (33, 100), (32, 32)])
+def test_a_siglips_processor_makes_the_same_pixels(tmp_path, geometry, kind, size):
+    model = make(SIGLIP, geometry=geometry, **TANH)
+    export_llava(model, tmp_path / "out")
+    check_parity(model, tmp_path / "out", make_sample(size=size))
+    written = json.loads((tmp_path / "out" / "preprocessor_config.json").read_text())
+    assert written["image_processor_type"] == kind
+
+
+def test_a_grey_picture_has_three_channels_for_siglip_too(tmp_path):
+    export_llava(make(SIGLIP, geometry=resize, **TANH), tmp_path / "out")
+    images = AutoProcessor.from_pretrained(tmp_path / "out").image_processor
+    assert images(Image.new("L", (48, 40)), return_tensors="pt")["pixel_values"].shape[1] == 3
 
 
 def test_a_crop_differs_by_the_pixels_that_rounding_moves(tmp_path):
@@ -171,6 +202,46 @@ def test_a_plain_vit_is_named_as_older_transformers_name_it(tmp_path):
         "vision_tower.pooler.dense.bias",
     ):
         assert name in ours
+
+
+def test_a_siglip_has_all_of_its_tokens_read_and_no_pooling(tmp_path):
+    export_llava(make(SIGLIP, **TANH), tmp_path / "out")
+    config = config_of(tmp_path / "out")
+    assert config["vision_feature_select_strategy"] == "full"
+    assert config["vision_config"]["model_type"] == "siglip_vision_model"
+    assert config["vision_config"]["hidden_act"] == "gelu_pytorch_tanh"
+    assert config["vision_config"]["vision_use_head"] is False
+    names = load_file(tmp_path / "out" / "model.safetensors").keys()
+    assert "vision_tower.vision_model.embeddings.patch_embedding.bias" in names
+    assert not any(".head." in name for name in names)
+
+
+def test_the_small_models_parts_are_exported_and_come_back(tmp_path):
+    save_qwen(tmp_path / "qwen")
+    torch.manual_seed(0)
+    fields = yaml.safe_load((CONF / "chat" / "chatml.yaml").read_text())
+    processor = Processor(
+        pretrained_tokenizer(str(tmp_path / "qwen")),
+        BINS,
+        resize,
+        ChatFormat(**{key: value for key, value in fields.items() if key != "_target_"}),
+        image_size=32,
+        patch_size=8,
+    )
+    model = LocVLM.build(
+        TimmEncoder(SIGLIP, 32, 8, **TANH),
+        lambda e, d: Adapter(e, d, 2),
+        lambda vocab_size: pretrained(str(tmp_path / "qwen"), vocab_size=vocab_size),
+        processor,
+    ).eval()
+    export_llava(model, tmp_path / "out")
+    assert "language_model.lm_head.weight" not in load_file(tmp_path / "out" / "model.safetensors")
+    check_parity(model, tmp_path / "out", make_sample())
+    again = LocVLM.from_pretrained(tmp_path / "out")
+    assert again.processor.config() == processor.config()
+    assert again.language_model.lm_head.weight is again.language_model.model.embed_tokens.weight
+    prompt = processor.prompt(make_sample(), ask(QUESTION))
+    assert again.generate([prompt]) == model.generate([prompt])
 
 
 def test_the_tokenizer_is_said_as_older_transformers_read_it(tmp_path):
@@ -265,7 +336,7 @@ def test_lora_is_merged(tmp_path):
 
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("width", [32, 64])
-@pytest.mark.parametrize("encoder", [CLIP, VIT])
+@pytest.mark.parametrize("encoder", [CLIP, VIT, SIGLIP])
 def test_an_export_becomes_the_same_model_again(tmp_path, encoder, layers, width):
     model = make(
         encoder,
@@ -339,7 +410,7 @@ def test_the_chat_template_refuses_another_system_text():
     ("options", "message"),
     [
         ({"encoder": "vit_small_patch14_reg4_dinov2"}, "no vision tower that LLaVA"),
-        ({"encoder": "vit_base_patch16_siglip_224"}, "no vision tower that LLaVA"),
+        ({"options": ENCODER | {"act_layer": "relu"}}, "no vision tower that LLaVA"),
         ({"dtype": "float16", "norm": True}, "needs numbers that float16 does not have"),
         ({"architecture": "gpt2", "language": {"n_embd": 32, "n_layer": 1, "n_head": 2}}, "GPT2"),
     ],

@@ -155,7 +155,7 @@ def _tower(llava: Llava) -> Tower:
             f"its vision tower is {vision.model_type}, with {vision.hidden_act} and norms of "
             f"{vision.layer_norm_eps}",
             where=str(llava.folder),
-            fix="LLaVAs with a CLIP of OpenAI's kind can be loaded",
+            fix="LLaVAs with a CLIP of OpenAI's kind or a SigLIP can be loaded",
         )
     return tower
 

@@ -10,6 +10,7 @@ from transformers import AutoConfig, CLIPVisionConfig, LlavaConfig, PreTrainedCo
 
 from locvlm.errors import CheckpointError, DataError
 from locvlm.io import read_json
+from locvlm.models.llava_keys import CLIP, TOWERS
 
 CONFIG = "config.json"
 IMAGES = "preprocessor_config.json"
@@ -76,9 +77,9 @@ def read_llava(folder: str | Path) -> Llava:
 def _of_transformers(folder: Path, raw: dict[str, Any], where: str) -> Llava:
     config: Any = LlavaConfig.from_dict(raw)
     layer = config.vision_feature_layer
-    _must_be(
-        "vision_feature_select_strategy", config.vision_feature_select_strategy, {"default"}, where
-    )
+    tower = TOWERS.get(config.vision_config.model_type, CLIP)
+    taken = config.vision_feature_select_strategy
+    _must_be("vision_feature_select_strategy", taken, {tower.strategy}, where)
     _must_be("vision_feature_layer", type(layer).__name__, {"int"}, where)
     _must_be("projector_hidden_act", config.projector_hidden_act, {"gelu", "relu", "linear"}, where)
     n_blocks = config.vision_config.num_hidden_layers

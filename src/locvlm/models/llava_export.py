@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import (
     CLIPImageProcessor,
     GenerationConfig,
     LlavaImageProcessor,
     LlavaProcessor,
     PreTrainedModel,
+    SiglipImageProcessor,
 )
 
 from locvlm.chat import IMAGE, ChatFormat
@@ -22,7 +23,7 @@ from locvlm.io import atomic_folder, read_json, write_json
 from locvlm.models.encoder import TimmEncoder
 from locvlm.models.language import embeddings
 from locvlm.models.llava_config import CONFIG, is_llava
-from locvlm.models.llava_keys import CLIP, LANGUAGE, VIT
+from locvlm.models.llava_keys import LANGUAGE, SIGLIP, VIT, Tower, nearest_tower
 from locvlm.models.llava_parts import SCALE, blocks_read_last_but_one, two_layers
 from locvlm.models.locvlm import LocVLM
 from locvlm.models.lora import merged
@@ -31,7 +32,8 @@ from locvlm.processor import FILE, Processor
 
 WEIGHTS = "model.safetensors"
 TOKENIZER = "tokenizer_config.json"
-ACTIVATIONS = {"QuickGELU": "quick_gelu", "GELU": "gelu"}  # timm's classes
+# By timm's classes.
+ACTIVATIONS = {"QuickGELU": "quick_gelu", "GELU": "gelu", "GELUTanh": "gelu_pytorch_tanh"}
 
 
 def export_llava(model: LocVLM, folder: str | Path) -> None:
@@ -52,7 +54,8 @@ def export_llava(model: LocVLM, folder: str | Path) -> None:
     _check_replaceable(Path(folder))
     dtype = model.language_model.dtype
     n_rows = max(len(model.processor.tokenizer), embeddings(model.language_model).num_embeddings)
-    vision, vision_config = _vision(model.encoder, dtype)
+    tower = nearest_tower(model.encoder.vit)
+    vision, vision_config = _vision(model.encoder, tower, dtype)
     activation, adapter = two_layers(model.adapter.net)
     if model.encoder.norm:
         adapter["0.weight"] = adapter["0.weight"] / SCALE
@@ -72,7 +75,7 @@ def export_llava(model: LocVLM, folder: str | Path) -> None:
         "image_seq_length": model.encoder.n_patches,
         "projector_hidden_act": activation,
         "vision_feature_layer": -2,
-        "vision_feature_select_strategy": "default",
+        "vision_feature_select_strategy": tower.strategy,
         "tie_word_embeddings": model.language_model.config.tie_word_embeddings,
         "text_config": _text_config(model.language_model, n_rows),
         "vision_config": vision_config,
@@ -86,7 +89,7 @@ def export_llava(model: LocVLM, folder: str | Path) -> None:
             new / WEIGHTS,
             metadata={"format": "pt"},  # without it transformers 4 refuses the file
         )
-        _save_processor(model.processor, new)
+        _save_processor(model.processor, tower, new)
         write_json(new / CONFIG, config)
         _generation(model.processor).save_pretrained(new)
         # safetensors writes for the owner's eyes only; a model is shared as its other files are.
@@ -130,14 +133,15 @@ def _check_replaceable(folder: Path) -> None:
         )
 
 
-def _vision(encoder: TimmEncoder, dtype: torch.dtype) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _vision(
+    encoder: TimmEncoder, tower: Tower, dtype: torch.dtype
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The encoder as a vision tower whose last block but one is read: weights and configuration.
 
     Raises:
         CheckpointError: transformers' towers lack parts that it has.
     """
     vit = encoder.vit
-    tower = CLIP if isinstance(vit.norm_pre, nn.LayerNorm) else VIT
     if encoder.norm and dtype == torch.float16:
         raise CheckpointError(
             "the encoder's norm needs numbers that float16 does not have",
@@ -152,12 +156,13 @@ def _vision(encoder: TimmEncoder, dtype: torch.dtype) -> tuple[dict[str, Tensor]
     renamed = tower.from_timm(tensors, n_blocks)
     known = {name for names in tower.names(n_blocks).values() for name in names}
     other = sorted(renamed.keys() ^ known)
-    if activation not in tower.timm or other or encoder.n_patches + 1 != vit.pos_embed.shape[1]:
+    n_tokens = encoder.n_patches + tower.n_more
+    if activation not in tower.timm or other or n_tokens != vit.pos_embed.shape[1]:
         raise CheckpointError(
             f"{encoder.name} is no vision tower that LLaVA's classes know"
             + (f": {other[0]}" if other else ""),
             where="encoder",
-            fix="models with a plain ViT, or one of OpenAI's CLIP, can be exported",
+            fix="models with a plain ViT, or one of OpenAI's CLIP or of SigLIP, can be exported",
         )
     if tower is VIT:  # LLaVA does not use it, transformers 4 misses it
         width = encoder.width
@@ -174,6 +179,8 @@ def _vision(encoder: TimmEncoder, dtype: torch.dtype) -> tuple[dict[str, Tensor]
         "num_hidden_layers": n_blocks,
         "patch_size": encoder.patch_size,
     }
+    if tower is SIGLIP:
+        config["vision_use_head"] = False  # its pooling, which LLaVA does not use
     return {f"{tower.prefix}{name}": tensor for name, tensor in renamed.items()}, config
 
 
@@ -222,7 +229,7 @@ def _text_config(language_model: PreTrainedModel, n_rows: int) -> dict[str, Any]
     return found | {"architectures": [type(language_model).__name__], "vocab_size": n_rows}
 
 
-def _save_processor(processor: Processor, folder: Path) -> None:
+def _save_processor(processor: Processor, tower: Tower, folder: Path) -> None:
     side = processor.image_size
     square = {"height": side, "width": side}
     common: dict[str, Any] = {
@@ -235,6 +242,8 @@ def _save_processor(processor: Processor, folder: Path) -> None:
     match geometry.__name__:
         case "pad":
             images = LlavaImageProcessor(do_pad=True, do_center_crop=False, size=square, **common)
+        case "resize" if tower is SIGLIP:
+            images = SiglipImageProcessor(size=square, **common)
         case "resize":
             images = CLIPImageProcessor(do_center_crop=False, size=square, **common)
         case "crop":
@@ -245,8 +254,8 @@ def _save_processor(processor: Processor, folder: Path) -> None:
         image_processor=images,
         tokenizer=processor.tokenizer,
         patch_size=processor.patch_size,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,  # the class token
+        vision_feature_select_strategy=tower.strategy,
+        num_additional_image_tokens=tower.n_more,
         image_token=IMAGE,
         chat_template=chat_template(processor.chat),
     ).save_pretrained(folder)

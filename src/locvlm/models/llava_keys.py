@@ -3,9 +3,10 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 ENCODER, ADAPTER, LANGUAGE = "encoder.vit.", "adapter.net.", "language_model."
 # How names begin, as each writer has it; the first that fits counts.
@@ -27,8 +28,8 @@ _BEGINNINGS = {
 }
 # Layers of the adapter; LLaVA's authors call one layer by no name at all.
 _ADAPTER = {"linear_1.": "0.", "linear_2.": "2.", "weight": "0.weight", "bias": "0.bias"}
-# Computed from the configuration, or of what LLaVA does not use.
-_UNUSED = re.compile(r"\.position_ids$|\.inv_freq$|^encoder\.vit\.pooler\.")
+# Computed from the configuration, or of what LLaVA does not use: one vector for a whole image.
+_UNUSED = re.compile(r"\.position_ids$|\.inv_freq$|^encoder\.vit\.(pooler|head)\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,8 @@ class Tower:
         blocks: what stands before the number of a block.
         block: names of layers within a block; timm holds some of them in one.
         flat: whether its embeddings have no dimension for images.
+        strategy: which of its tokens LLaVA takes: `default` leaves the first one out, a class
+            token; `full` takes all.
     """
 
     kind: str
@@ -56,6 +59,12 @@ class Tower:
     blocks: str
     block: Mapping[str, tuple[str, ...]]
     flat: bool
+    strategy: str = "default"
+
+    @property
+    def n_more(self) -> int:
+        """Tokens that it has beside an image's patches."""
+        return int(self.strategy == "default")
 
     def names(self, n_blocks: int) -> dict[str, list[str]]:
         """Each name in timm, with the names of the tensors that it holds one after the other."""
@@ -89,7 +98,7 @@ class Tower:
             if ours in left:
                 found.update(zip(theirs, left.pop(ours).chunk(len(theirs)), strict=True))
         if self.flat:
-            for ours in ("cls_token", "pos_embed"):
+            for ours in self.tensors.keys() & {"cls_token", "pos_embed"}:
                 found[self.tensors[ours]] = found[self.tensors[ours]].squeeze()
         return found | left
 
@@ -140,7 +149,29 @@ VIT = Tower(
     },
     flat=False,
 )
-TOWERS = {tower.kind: tower for tower in (CLIP, VIT)}
+SIGLIP = Tower(
+    kind="siglip_vision_model",
+    prefix="vision_tower.vision_model.",
+    timm={
+        "gelu_pytorch_tanh": "vit_so400m_patch16_siglip_256",
+        "gelu": "vit_base_patch16_siglip_256",
+    },
+    eps=1e-6,
+    tensors={"pos_embed": "embeddings.position_embedding.weight"},
+    layers={"patch_embed.proj": "embeddings.patch_embedding", "norm": "post_layernorm"},
+    blocks=CLIP.blocks,
+    block=CLIP.block,
+    flat=True,
+    strategy="full",
+)
+TOWERS = {tower.kind: tower for tower in (CLIP, VIT, SIGLIP)}
+
+
+def nearest_tower(vit: Any) -> Tower:
+    """The tower that a ViT of timm is, if it is one of them at all."""
+    if not vit.num_prefix_tokens:
+        return SIGLIP
+    return CLIP if isinstance(vit.norm_pre, nn.LayerNorm) else VIT
 
 
 def to_own_names(tensors: Mapping[str, Tensor], tower: Tower, n_blocks: int) -> dict[str, Tensor]:
