@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from locvlm.evaluation.bootstrap import estimate, ratio
+from locvlm.evaluation.bootstrap import Pooled, estimate, ratio
 
 
 def test_a_ratio_is_the_sum_of_its_parts_over_the_items_that_count():
@@ -71,3 +71,20 @@ def test_the_value_lies_in_its_interval(items):
     found = estimate(ratio([right for right, _ in items]), [image for _, image in items])
     assert 0 <= found.low <= found.high <= 1
     assert found.low - 1e-9 <= found.value <= found.high + 1e-9
+
+
+def test_pooled_statistics_are_summed_before_they_become_a_value():
+    items = np.random.default_rng(0).integers(1, 9, size=(60, 2)).astype(float)
+    images = [n // 3 for n in range(60)]
+    pooled = Pooled(items, lambda sums: sums[..., 0] / sums[..., 1])
+    as_ratio = estimate(ratio(items[:, 0], items[:, 1]), images)
+    found = estimate(pooled, images)
+    assert (found.value, found.n) == (pytest.approx(as_ratio.value), 60)
+    assert (found.low, found.high) == pytest.approx((as_ratio.low, as_ratio.high), abs=0.01)
+    assert found.high - found.low != pytest.approx(estimate(pooled).high - estimate(pooled).low)
+
+
+def test_pooled_statistics_of_nothing_are_nan_with_n_zero():
+    found = estimate(Pooled(np.zeros((0, 2)), lambda sums: sums[..., 0]))
+    assert np.isnan(found.value)
+    assert found.n == 0

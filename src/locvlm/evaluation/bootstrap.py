@@ -1,6 +1,6 @@
 """Metrics as ratios of sums over items, and their bootstrap confidence intervals."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +38,29 @@ class Ratio:
         return int(np.count_nonzero(self.denominators))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Pooled:
+    """A metric that makes something else of sums over items than a ratio, such as METEOR.
+
+    Args:
+        statistics: (K, M) of each item.
+        of: makes (...,) values of (..., M) sums over items.
+    """
+
+    statistics: NDArray[np.float64]
+    of: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+    @property
+    def value(self) -> float:
+        """NaN without items."""
+        return float(self.of(self.statistics.sum(axis=0))) if self.n else float("nan")
+
+    @property
+    def n(self) -> int:
+        """Items, which all count."""
+        return len(self.statistics)
+
+
 def ratio(numerators: ArrayLike, denominators: ArrayLike | None = None) -> Ratio:
     """A `Ratio` from any sequences; without `denominators`, the mean over all items."""
     above = np.asarray(numerators, dtype=np.float64).reshape(-1)
@@ -65,7 +88,7 @@ class Estimate:
 
 
 def estimate(
-    metric: Ratio, clusters: Sequence[Hashable] | None = None, *, seed: int = 0
+    metric: Ratio | Pooled, clusters: Sequence[Hashable] | None = None, *, seed: int = 0
 ) -> Estimate:
     """The metric with its percentile bootstrap interval, whole clusters drawn with replacement.
 
@@ -81,6 +104,9 @@ def estimate(
     value, n = metric.value, metric.n
     if n == 0:
         return Estimate(value, value, value, 0)
+    if isinstance(metric, Pooled):
+        low, high = percentiles(_resample_pooled(metric, clusters, np.random.default_rng(seed)))
+        return Estimate(value, low, high, n)
     above, below = by_cluster(metric, clusters)
     if value in (0.0, 1.0) and np.all(above == value * below):
         bound = binomial_bound(len(above))
@@ -138,3 +164,16 @@ def resample(
         drawn = rng.integers(n, size=(min(rows, RESAMPLES - start), n))
         values.append(above[drawn].sum(axis=1) / below[drawn].sum(axis=1))
     return np.concatenate(values)
+
+
+def _resample_pooled(
+    metric: Pooled, clusters: Sequence[Hashable] | None, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """(RESAMPLES,) the metric on clusters drawn with replacement."""
+    names = range(metric.n) if clusters is None else clusters
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    n = len(numbers)
+    sums = np.zeros((n, metric.statistics.shape[1]))
+    np.add.at(sums, [numbers[name] for name in names], metric.statistics)
+    drawn = (np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(RESAMPLES))
+    return metric.of(np.array([times @ sums for times in drawn]))
