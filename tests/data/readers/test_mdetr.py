@@ -65,6 +65,11 @@ def test_expressions_about_one_image_file_make_one_sample(read):
     assert (list(samples), len(quarantine)) == (["a.png", "b.png"], 0)
 
 
+def test_verbatim_expressions_keep_their_words(read):
+    samples, _ = read([image(0, "the cat is asleep.")], [annotation(0)], verbatim=True)
+    assert [one.description for one in samples["a.png"].instances] == ["the cat is asleep."]
+
+
 def test_what_is_said_of_two_boxes_is_not_unique_and_what_is_said_twice_stands_once(read):
     images = [image(0, "cat"), image(1, "cat"), image(2, "grey cat"), image(3, "grey cat")]
     annotations = [annotation(0), annotation(1, (20, 3, 10, 5)), annotation(2), annotation(3)]

@@ -82,6 +82,12 @@ def test_each_expression_is_an_instance_with_a_unique_description(reader):
     assert not len(quarantine)
 
 
+def test_verbatim_expressions_keep_their_words(reader):
+    refs = [ref(7, "the cat is asleep.")]
+    samples, _ = read_all(reader(refs, [annotation(7)], verbatim=True))
+    assert [one.description for one in samples["1"].instances] == ["the cat is asleep."]
+
+
 def test_a_crowd_stays_one(reader):
     refs, annotations = [ref(7, "left cat")], [annotation(7), annotation(8, iscrowd=1)]
     samples, _ = read_all(reader(refs, annotations))

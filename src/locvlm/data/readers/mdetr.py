@@ -41,6 +41,7 @@ class MdetrReader:
         annotations: such as `finetune_refcoco_train.json`.
         images: folder of the image files (COCO's train2014).
         limit: stop after that many images; None reads all.
+        verbatim: descriptions are the expressions word for word, as benchmarks compare them.
 
     Raises:
         ConfigError: no file is given.
@@ -49,6 +50,7 @@ class MdetrReader:
     annotations: str | None
     images: str | None
     limit: int | None = None
+    verbatim: bool = False
 
     def __post_init__(self) -> None:
         fix = "add source.annotations=FILE, such as finetune_refcoco_train.json"
@@ -108,7 +110,8 @@ class MdetrReader:
                 quarantine.add(str(id_), error)
                 continue
             stated = {key: image[key] for key in ("width", "height") if key in image}
-            groups[name].append(_Expression(id_, description_of(text) or text, stated))
+            said = text if self.verbatim else description_of(text) or text
+            groups[name].append(_Expression(id_, said, stated))
         return groups
 
 

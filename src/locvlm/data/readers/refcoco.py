@@ -61,6 +61,7 @@ class RefCocoReader:
         n_negatives: absent expressions per image.
         limit: stop after that many images; None reads all.
         seed: of the drawing of negatives.
+        verbatim: descriptions are the expressions word for word, as benchmarks compare them.
 
     Raises:
         ConfigError: a file or the split is missing, or `sentences` is something else.
@@ -74,6 +75,7 @@ class RefCocoReader:
     n_negatives: int = 4
     limit: int | None = None
     seed: int = 0
+    verbatim: bool = False
 
     def __post_init__(self) -> None:
         fix = """add 'source.refs="refs(unc).p"': with quotes, because of the parentheses"""
@@ -155,10 +157,11 @@ class RefCocoReader:
             except DataError as error:
                 quarantine.add(f"reference {n}", error)
                 continue
-            for text in texts[:1] if self.sentences == "first" else texts:
+            for sentence in texts[:1] if self.sentences == "first" else texts:
                 try:
-                    sent = read_text(text, "sent", where)
-                    found[image][annotation][description_of(sent) or sent] = None
+                    sent = read_text(sentence, "sent", where)
+                    text = sent if self.verbatim else description_of(sent) or sent
+                    found[image][annotation][text] = None
                 except DataError as error:
                     quarantine.add(f"reference {n}", error)
         if not found:
