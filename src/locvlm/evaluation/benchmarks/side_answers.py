@@ -92,4 +92,5 @@ def side_item(answer: Answer, group: str) -> Item:
         outcome=outcome,
         score=float(named == meta["side"]),
         marks=tuple(marks),
+        said=named or "no side",
     )
