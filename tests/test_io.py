@@ -260,3 +260,5 @@ def test_members_that_lead_elsewhere_are_not(name):
 def test_results_are_plain_json_for_other_programs(tmp_path):
     io.write_json(tmp_path / "a.json", {"name": "\ud800"})
     assert json.loads((tmp_path / "a.json").read_bytes()) == {"name": "\ud800"}
+    io.write_text(tmp_path / "a.jsonl", json.dumps({"name": "\ud800é"}, ensure_ascii=False))
+    assert json.loads((tmp_path / "a.jsonl").read_bytes()) == {"name": "\ud800é"}

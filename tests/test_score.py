@@ -47,6 +47,15 @@ def test_says_on_how_many_answers_it_stands(files, capsys):
     assert figures["precision"] == 1
 
 
+def test_answers_with_nothing_to_compare_them_with_are_refused(files, tmp_path, capsys):
+    questions = tmp_path / "test_questions.json"
+    asked = {"question_id": 0, "image_id": 1, "question": "Is there a cat?"}
+    questions.write_text(json.dumps({"questions": [asked]}))
+    with pytest.raises(SystemExit):
+        main(["benchmark=vqav2", f"questions={questions}", f"answers={files[1]}"])
+    assert "no answer can be scored" in capsys.readouterr().err
+
+
 def test_what_nothing_counts_for_is_null(files, capsys):
     files[1].write_text(json.dumps({"question_id": 1, "text": "No"}))
     main(arguments(files))
@@ -61,6 +70,24 @@ def test_an_output_folder_gets_the_files_that_a_run_writes(files, tmp_path):
     assert len((tmp_path / "run" / "items.jsonl").read_text().splitlines()) == 2
 
 
+@pytest.fixture
+def videos(tmp_path):
+    questions, answers = tmp_path / "test_qa.json", tmp_path / "answers.json"
+    record = {"id": 1, "video_id": "a", "question": "who?", "answer": "man"}
+    questions.write_text(json.dumps([record]))
+    answers.write_text(json.dumps([{"id": 1, "answer": "a man \ud800 \x00"}]))
+    return [f"questions={questions}", f"answers={answers}", "benchmark=msvd_qa"]
+
+
+@pytest.mark.parametrize(("judge", "accuracy"), [("contains", 1), ("exact", 0), ("", 0)])
+def test_a_judge_is_chosen_by_its_name(videos, judge, accuracy, tmp_path, capsys):
+    chosen = [f"judge={judge}"] if judge else []
+    main([*videos, *chosen, f"output={tmp_path / 'run'}"])
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["accuracy"] == accuracy
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["protocol"]["judge"]["kind"] == judge or not judge
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -68,6 +95,8 @@ def test_an_output_folder_gets_the_files_that_a_run_writes(files, tmp_path):
         (["benchmark=popes"], "there is no benchmark 'popes'"),
         (["benchmark=scenes"], "there is no benchmark 'scenes'"),
         (["benchmark=pope", "answers=a"], "pope needs questions"),
+        (["benchmark=msvd_qa", "judge=me"], "give judge= one of contains, exact"),
+        (["benchmark=pope", "judge=exact"], "pope takes no judge"),
         (["benchmark=pope", "answer=a"], "did you mean answers?"),
         (["benchmark"], "arguments are key=value"),
         (["benchmark=pope", "questions=gone", "answers=a"], "gone"),

@@ -48,7 +48,7 @@ def atomic_file(path: str | Path) -> Iterator[IO[bytes]]:
 
 def write_text(path: str | Path, text: str) -> None:
     """Writes a UTF-8 file whole or not at all."""
-    write_bytes(path, text.encode())
+    write_bytes(path, _encoded(text))
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -9,10 +9,12 @@ from locvlm.errors import DataError
 from locvlm.evaluation.benchmarks.localization import Localization
 from locvlm.evaluation.benchmarks.pope import Pope
 from locvlm.evaluation.benchmarks.suite import Suite
+from locvlm.evaluation.benchmarks.vqav2 import Vqav2
 from locvlm.evaluation.run import confidence, run_benchmark
 from locvlm.io import sha256
 from locvlm.predictors.ask import Answer
 from locvlm.predictors.recorded import Recorded
+from locvlm.report.html import render_page
 from tests.evaluation.benchmarks.test_sides import PART
 from tests.evaluation.benchmarks.test_suite import Given
 from tests.evaluation.conftest import locate
@@ -40,6 +42,20 @@ def test_writes_answers_items_and_results(suite, predictor, tmp_path):
     assert len(items) == 3
     assert len((tmp_path / "answers.jsonl").read_text().splitlines()) == 4
     assert run.image_of("photo") == suite.samples[0].image
+
+
+def test_writes_the_file_for_a_test_server_where_nothing_can_be_scored(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "1.png")
+    file = tmp_path / "questions.json"
+    asked = {"question_id": 1000, "image_id": 1, "question": "What?"}
+    file.write_text(json.dumps({"questions": [asked]}))
+    vqa = Vqav2(file, images=tmp_path, image_name="{id}.png")
+    someone = Recorded("someone", locate, {"vqav2/1000": "cat"})
+    run = run_benchmark(vqa, someone, tmp_path / "run", subject="someone")
+    sent = json.loads((tmp_path / "run" / "vqav2_results.json").read_text())
+    assert sent == [{"question_id": 1000, "answer": "cat"}]
+    assert run.results["metrics"] == []
+    assert "someone on vqav2" in render_page(run.results, run.items, run.image_of)
 
 
 def test_results_say_what_was_measured_how_and_on_what(suite, predictor, tmp_path):

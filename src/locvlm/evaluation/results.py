@@ -138,6 +138,18 @@ class Score:
         return {metric.key.partition(".")[2]: metric.estimate.value for metric in self.metrics}
 
 
+class Submission(NamedTuple):
+    """A file of answers for a benchmark's own program or test server.
+
+    Args:
+        name: of the file; it goes beside results.json.
+        text: its contents.
+    """
+
+    name: str
+    text: str
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """A row of a table: metrics over the same items.

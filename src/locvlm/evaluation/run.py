@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from math import exp, isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from locvlm.errors import DataError
 from locvlm.evaluation.benchmarks.asking import Read
-from locvlm.evaluation.results import FORMAT, Score, item_record, metric_record
+from locvlm.evaluation.results import FORMAT, Score, Submission, item_record, metric_record
 from locvlm.io import sha256, write_json, write_text
 from locvlm.predictors.ask import Answer, Predictor, ask, fingerprints, loaded
 from locvlm.types import Question
@@ -49,6 +49,14 @@ class Benchmark(Protocol):
         """Metrics and items from the answers, in the order of the questions."""
 
 
+@runtime_checkable
+class Submits(Protocol):
+    """A benchmark whose own program or test server reads a file of answers."""
+
+    def submission(self, answers: Sequence[Answer]) -> Submission:
+        """That file, of the answers to all questions."""
+
+
 class Run(NamedTuple):
     """What a run found, as plain data: the contents of its files; and its images, by their keys."""
 
@@ -68,7 +76,8 @@ def run_benchmark(
 ) -> Run:
     """Asks, judges, and writes answers.jsonl, items.jsonl and results.json into `folder`.
 
-    Answers that are there already are not asked for again.
+    Beside them goes the file for the benchmark's own program or server, where there is one. Answers
+    that are there already are not asked for again.
 
     Args:
         benchmark: what to ask.
@@ -89,6 +98,9 @@ def run_benchmark(
         folder / ANSWERS,
         on_progress=lambda done: on_progress(done, len(questions)),
     )
+    if isinstance(benchmark, Submits):
+        file = benchmark.submission(answers)
+        write_text(folder / file.name, file.text)
     score = _with_confidence(
         benchmark.score(answers, lambda answer: _decoded(answer, predictor)), answers
     )
