@@ -120,3 +120,12 @@ def test_mistakes_get_one_message_and_no_traceback(arguments, message, tmp_path)
     assert done.returncode == 1
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_videos_are_refused_before_a_model_is_loaded(tmp_path):
+    file = tmp_path / "test_qa.json"
+    record = {"id": 1, "video_id": "a", "question": "who?", "answer": "man"}
+    file.write_text(json.dumps([record]))
+    with pytest.raises(ConfigError, match="msvd_qa asks about videos") as error:
+        evaluate(configured("checkpoint=gone", "benchmark=msvd_qa", f"benchmark.questions={file}"))
+    assert "locvlm.score benchmark=msvd_qa" in error.value.fix

@@ -44,7 +44,7 @@ def compose_plain(
 
     pairs = dict(_pair(argument) for argument in arguments)
     name = pairs.pop("benchmark", None)
-    if name not in names:
+    if name is None or name not in names:
         raise ConfigError(
             f"there is no benchmark {name!r}" if name else "name the benchmark",
             fix=f"give benchmark= one of {', '.join(names)}",

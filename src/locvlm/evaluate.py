@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from locvlm.cli import hydra_command
+from locvlm.errors import ConfigError
 
 if TYPE_CHECKING:
     from locvlm.evaluation.run import Run
@@ -46,6 +47,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     check_targets(settings)
     assert isinstance(settings, dict)
     benchmark = instantiate(cfg.benchmark)
+    _refuse_videos(benchmark)
     predictor = instantiate(cfg.predictor)
     folder = Path(cfg.output or Path(cfg.checkpoint).parent / "evaluation" / benchmark.name)
     if cfg.fresh:
@@ -61,6 +63,17 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
         )
     _report(run, folder)
     return run.results
+
+
+def _refuse_videos(benchmark: Any) -> None:
+    """Before a model is loaded for nothing: no predictor is shown frames yet."""
+    if getattr(benchmark, "about", "image") == "video":
+        raise ConfigError(
+            f"{benchmark.name} asks about videos, which cannot be shown to a model yet",
+            where="benchmark",
+            fix="answer with another program and score its file: "
+            f"python -m locvlm.score benchmark={benchmark.name} answers=FILE ...",
+        )
 
 
 @contextmanager

@@ -124,16 +124,16 @@ def read_shown(file: str) -> Shown:
     table = CocoFile(file, "instances")
     names: dict[Any, str] = {}
     seen: defaultdict[Any, set[Any]] = defaultdict(set)
-    for image, record in table.annotations(("category_id", "segments_info"), quarantine, names):
-        seen[image].update(one for one in _categories(record) if is_id(one))
+    for id_, annotation in table.annotations(("category_id", "segments_info"), quarantine, names):
+        seen[id_].update(one for one in _categories(annotation) if is_id(one))
     images: dict[str, set[str]] = {}
-    for image in table.images(None, quarantine):
-        ids = seen[image["id"]]
+    for record in table.images(None, quarantine):
+        ids = seen[record["id"]]
         unknown = len(ids - names.keys())
         if unknown:
-            error = DataError("unknown category id", where=f"{file}, image {image['id']}")
-            quarantine.add(str(image["id"]), error)
-        images[str(image["file_name"])] = {names[one] for one in ids & names.keys()}
+            error = DataError("unknown category id", where=f"{file}, image {record['id']}")
+            quarantine.add(str(record["id"]), error)
+        images[str(record["file_name"])] = {names[one] for one in ids & names.keys()}
     if quarantine.summary:
         logger.warning("%s: %s", file, quarantine.summary)
     return Shown(list(dict.fromkeys(names.values())), images, quarantine.reasons)

@@ -60,6 +60,11 @@ class Pope:
         )
 
     @property
+    def about(self) -> str:
+        """What its questions show: image, or video, which cannot be asked about yet."""
+        return "video" if any("video" in one.meta for one in self.asked.questions) else "image"
+
+    @property
     def files(self) -> list[str]:
         """What the truth was read from."""
         return [self.file]
