@@ -10,6 +10,7 @@ from locvlm.errors import ConfigError, DataError
 from locvlm.evaluation.answers import Given, read_answers
 from locvlm.evaluation.benchmarks.asking import Read, spoken
 from locvlm.evaluation.benchmarks.files import Entry, to_questions
+from locvlm.evaluation.benchmarks.kinds import by_kind
 from locvlm.evaluation.bootstrap import ratio
 from locvlm.evaluation.metrics.vqa import vqa_accuracy
 from locvlm.evaluation.results import Column, Item, Metric, Row, Score, Submission
@@ -130,17 +131,12 @@ class Vqav2:
             for kind, (key, title) in ANSWER_TYPES.items()
             if kind in of_answer
         ]
-        metrics = row.metrics(*columns)
-        places: dict[str, list[int]] = {}
-        for place, answer in enumerate(answers):
-            places.setdefault(answer.question.meta["question_type"], []).append(place)
-        places.pop("", None)
-        for kind, chosen in sorted(places.items(), key=lambda pair: -len(pair[1])):
-            clusters = [images[place] for place in chosen]
-            of_kind = ratio([scores[place] for place in chosen])
-            row = Row(f"{self.name}.question_type", "VQAv2, by question", kind, clusters, self.seed)
-            metrics += row.metrics(Column(kind, "Accuracy", of_kind))
-        return metrics
+        of_question = [answer.question.meta["question_type"] for answer in answers]
+        key, table = f"{self.name}.question_type", "VQAv2, by question"
+        return [
+            *row.metrics(*columns),
+            *by_kind(key, table, of_question, scores, images, seed=self.seed),
+        ]
 
 
 def _content(file: str, key: str) -> Mapping[str, Any]:
