@@ -47,6 +47,14 @@ def test_says_on_how_many_answers_it_stands(files, capsys):
     assert figures["precision"] == 1
 
 
+def test_mmes_file_of_answers_holds_its_questions_as_well(tmp_path, capsys):
+    answers = tmp_path / f"existence, {NAME}"
+    answers.write_text("a.jpg\tA cat?\tYes\tYes\na.jpg\tA dog?\tNo\tYes\n")
+    main(["benchmark=mme", f"answers={answers}"])
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (figures["accuracy"], figures["accuracy_plus"], figures["score"]) == (50, 0, 50)
+
+
 def test_answers_with_nothing_to_compare_them_with_are_refused(files, tmp_path, capsys):
     questions = tmp_path / "test_questions.json"
     asked = {"question_id": 0, "image_id": 1, "question": "Is there a cat?"}

@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from locvlm.evaluation.judges import is_refusal, paper_side, pope_says_yes, says_yes, strict_side
+from locvlm.evaluation.judges import (
+    is_refusal,
+    mme_says_yes,
+    paper_side,
+    pope_says_yes,
+    says_yes,
+    strict_side,
+)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +43,25 @@ def test_pope_reads_the_first_sentence_as_its_official_program_does(text, expect
 )
 def test_a_strict_yes_or_no_is_a_word_of_the_answer(text, expected):
     assert says_yes(text) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Yes", True),
+        ("No.", False),
+        (" yes", True),
+        ("NO, yes", False),
+        ("Nothing", False),
+        ("Eyes", True),
+        ("  Yes", None),  # only four letters are read
+        ("The answer is yes", None),
+        ("n", None),
+        ("", None),
+    ],
+)
+def test_mme_reads_four_letters_as_its_official_program_does(text, expected):
+    assert mme_says_yes(text) is expected
 
 
 @pytest.mark.parametrize(
@@ -96,6 +122,7 @@ def test_reads_real_answers_as_popes_program_does(real_data):
 @given(st.text())
 def test_no_answer_breaks_a_judge(text):
     pope_says_yes(text)
+    mme_says_yes(text)
     says_yes(text)
     is_refusal(text)
     paper_side(text, "left")

@@ -35,6 +35,17 @@ def says_yes(text: str) -> bool | None:
     return None if match is None else match[1].lower() == "yes"
 
 
+def mme_says_yes(text: str) -> bool | None:
+    """MME's official reading, of the first four letters: yes, else no, else neither (None).
+
+    An answer such as "I see none" says neither, and "Nothing" says no.
+
+    Source: MME's calculation.py.
+    """
+    start = text.lower()[:4]
+    return True if "yes" in start else False if "no" in start else None
+
+
 def is_refusal(text: str) -> bool:
     """Whether the answer says that the object is not there."""
     return _REFUSAL.search(text) is not None

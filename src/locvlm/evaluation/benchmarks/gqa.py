@@ -12,7 +12,7 @@ from locvlm.evaluation.benchmarks.asking import Read, spoken
 from locvlm.evaluation.benchmarks.files import Entry, to_questions
 from locvlm.evaluation.benchmarks.kinds import by_kind
 from locvlm.evaluation.bootstrap import ratio
-from locvlm.evaluation.judges_free import contains
+from locvlm.evaluation.judges_free import VERSION, contains
 from locvlm.evaluation.results import Column, Item, Metric, Row, Score, Submission
 from locvlm.io import read_json
 from locvlm.predictors.ask import Answer
@@ -42,7 +42,7 @@ class Gqa:
     """
 
     name = "gqa"
-    version = "1"
+    version = f"1, judges {VERSION}"
 
     def __init__(
         self,
