@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -8,11 +9,13 @@ from locvlm.spatial import (
     SideWording,
     clear_pairs,
     image_facts,
+    mirrored,
     object_facts,
     opposite,
     side_of_image,
     side_of_object,
     side_questions,
+    swapped,
 )
 from locvlm.types import Box, Instance
 
@@ -151,3 +154,26 @@ def test_objects_can_be_called_by_other_names():
 def test_refuses_a_wording_that_cannot_ask_along_an_axis():
     with pytest.raises(ConfigError, match="no question asks for vertical sides"):
         SideWording(image={"horizontal": ["?"], "vertical": []}, object=WORDING.object)
+
+
+@pytest.mark.parametrize("axis", ["horizontal", "vertical"])
+def test_a_swapped_pair_has_the_opposite_side(axis):
+    for fact in object_facts([DOG, CAT, CUP], SIZE, axis):
+        assert swapped(fact) in object_facts([DOG, CAT, CUP], SIZE, axis)
+        assert swapped(swapped(fact)) == fact
+    (image_fact,) = image_facts([DOG], SIZE, axis)
+    assert swapped(image_fact) == image_fact
+
+
+def test_a_mirrored_image_turns_left_and_right_but_neither_above_nor_below():
+    (fact,) = image_facts([DOG], SIZE, "horizontal")
+    turned = mirrored(fact, 100)
+    assert (turned.side, turned.instance.box) == ("right", Box(70, 0, 100, 10))
+    assert mirrored(turned, 100) == fact
+    for axis in ("horizontal", "vertical"):
+        flipped = [
+            replace(one, box=Box(100 - one.box.x2, one.box.y1, 100 - one.box.x1, one.box.y2))
+            for one in (DOG, CAT, CUP)
+        ]
+        facts = [mirrored(fact, 100) for fact in object_facts([DOG, CAT, CUP], SIZE, axis)]
+        assert facts == object_facts(flipped, SIZE, axis)

@@ -4,7 +4,7 @@ Serves any annotated image: the built-in scenes write text with it, the evaluati
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Literal, TypeAlias
 
@@ -97,6 +97,26 @@ class SideFact:
         names = names or [instance.category for instance in self.instances]
         named = dict(zip(("category", "other"), names, strict=False))
         return fill_text(template, side=self.side, **named)
+
+
+def swapped(fact: SideFact) -> SideFact:
+    """The same pair seen from the one that was asked for: the answer is the opposite side.
+
+    A side of the image is returned as it is.
+    """
+    if fact.other is None:
+        return fact
+    return SideFact(fact.other, fact.axis, opposite(fact.side), fact.instance)
+
+
+def mirrored(fact: SideFact, width: float) -> SideFact:
+    """What is true once the image, `width` pixels wide, is mirrored left to right."""
+    instance, *rest = (
+        replace(one, box=Box(width - one.box.x2, one.box.y1, width - one.box.x1, one.box.y2))
+        for one in fact.instances
+    )
+    side = opposite(fact.side) if fact.axis == "horizontal" else fact.side
+    return SideFact(instance, fact.axis, side, *rest)
 
 
 def image_facts(instances: Sequence[Instance], size: Size, axis: Axis) -> list[SideFact]:

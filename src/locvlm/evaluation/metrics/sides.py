@@ -1,4 +1,4 @@
-"""Accuracy over questions that ask for one of two sides."""
+"""Accuracy and consistency over questions that ask for one of two sides."""
 
 from collections.abc import Sequence
 
@@ -25,3 +25,20 @@ def by_side(correct: ArrayLike, gold: Sequence[str], sides: Sequence[str]) -> di
     if right.shape != named.shape:
         raise ValueError(f"{right.size} judgements for {named.size} questions")
     return {ALL: ratio(right)} | {side: ratio(right, named == side) for side in sides}
+
+
+def turned(first: Sequence[str | None], second: Sequence[str | None]) -> Ratio:
+    """Share of pairs of answers that name opposite sides, as when the image was mirrored.
+
+    Args:
+        first: (K,) sides named; None where an answer names none, which is never consistent.
+        second: (K,) likewise, to the changed question.
+    """
+    both = zip(first, second, strict=True)
+    return ratio([None not in (one, other) and one != other for one, other in both])
+
+
+def kept(first: Sequence[str | None], second: Sequence[str | None]) -> Ratio:
+    """Share of pairs of answers that name the same side; arguments as in `turned`."""
+    both = zip(first, second, strict=True)
+    return ratio([one is not None and one == other for one, other in both])

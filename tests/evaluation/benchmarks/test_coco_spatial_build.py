@@ -1,0 +1,203 @@
+import json
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from locvlm.errors import ConfigError, DataError
+from locvlm.evaluation.benchmarks.coco_spatial_build import build, three_objects
+from locvlm.evaluation.benchmarks.coco_spatial_file import read_pairs
+from locvlm.spatial import SIDES, opposite
+from locvlm.types import Box, Instance
+
+NAMES = {18: "dog", 17: "cat", 44: "bottle", 47: "cup"}
+CATEGORIES = [{"supercategory": "any", "id": key, "name": name} for key, name in NAMES.items()]
+# Left to right: dog, then bottle and cup on the right; the dog is above both.
+BOXES = {18: [0, 0, 20, 10], 44: [65, 60, 10, 30], 47: [80, 70, 20, 30]}
+
+
+def annotation(category, bbox, number=1, image=7, **more):
+    return {"id": number, "image_id": image, "category_id": category, "bbox": bbox, **more}
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(annotations, images=None, categories=CATEGORIES):
+        file = tmp_path / "instances.json"
+        size = {"width": 100, "height": 100}
+        images = images or [{"id": 7, "file_name": "7.jpg", **size}]
+        file.write_text(
+            json.dumps({"images": images, "annotations": annotations, "categories": categories})
+        )
+        return file
+
+    return write
+
+
+@pytest.fixture
+def file(write):
+    return write([annotation(key, box, n) for n, (key, box) in enumerate(BOXES.items())])
+
+
+def test_equals_what_the_released_scripts_make_of_real_annotations(real_data):
+    built = build(real_data / "coco/instances_val2014_100images.json", "released")
+    expected = json.loads((real_data / "expected/coco_spatial_100images.json").read_text())
+    assert json.loads(json.dumps(built.content)) == expected
+    counts = json.loads((real_data / "expected/expected.json").read_text())["coco_spatial"]
+    assert built.counts == {
+        "images": counts["images"],
+        "images with two categories seen once": counts[
+            "images_with_2_or_more_categories_seen_once"
+        ],
+        "annotations": counts["annotations_kept"],
+        "images with a pair": counts["images_with_a_pair"],
+        "pairs": counts["left_right_pairs"],
+    }
+
+
+def test_the_papers_questions_about_real_annotations_hold_its_conditions(real_data):
+    built = build(real_data / "coco/instances_val2014_100images.json", "paper")
+    assert built.counts["questions"] == len(built.content["questions"]) > 10
+    for question in built.content["questions"]:
+        along = 0 if question["axis"] == "horizontal" else 1
+        extent = question["width"], question["height"]
+        sides = [one["side"] for one in question["objects"]]
+        assert len({one["category"] for one in question["objects"]}) == 3
+        assert sides[1] == sides[2] == opposite(sides[0])
+        for one in question["objects"]:
+            share = (one["bbox"][along] + one["bbox"][along + 2] / 2) / extent[along]
+            first = SIDES[question["axis"]][0]
+            assert share < 0.4 if one["side"] == first else share > 0.6
+
+
+def test_the_released_form_sorts_objects_by_their_left_edge_and_pairs_them(write):
+    boxes = {47: [80, 0, 10, 10], 18: [0, 0, 20, 10], 44: [20, 0, 30, 10]}
+    file = write([annotation(key, box, n, area=1.5) for n, (key, box) in enumerate(boxes.items())])
+    found = build(file, "released").content["data"]["7"]
+    assert [one["category_id"] for one in found["annotations"]] == [18, 44, 47]
+    assert found["good_pairs"] == [[0, 2], [1, 2]]  # the first two touch
+    assert found["annotations"][0]["area"] == 1.5
+    assert (found["file_name"], found["height"], found["width"]) == ("7.jpg", 100, 100)
+
+
+def test_the_released_form_has_a_file_of_above_and_below_too(file):
+    found = build(file, "released", "vertical").content["data"]["7"]
+    assert [one["category_id"] for one in found["annotations"]] == [18, 44, 47]
+    assert found["good_pairs"] == [[0, 1], [0, 2]]
+
+
+def test_the_released_form_keeps_images_without_a_pair_and_counts_a_crowd_as_one(write):
+    others = [annotation(18, [0, 0, 50, 50], image=8), annotation(17, [9, 9, 50, 50], 2, 8)]
+    pair = [annotation(18, [0, 0, 9, 9], 3), annotation(17, [50, 0, 9, 9], 4, iscrowd=1)]
+    size = {"width": 100, "height": 100}
+    images = [{"id": key, "file_name": "a.jpg", **size} for key in (7, 8)]
+    found = build(write([*others, *pair], images), "released").content["data"]
+    assert "good_pairs" not in found["8"]
+    assert found["7"]["good_pairs"] == [[0, 1]]
+
+
+def test_the_papers_form_names_three_objects_the_first_alone_on_its_side(file):
+    content = build(file, "paper", seed=3).content
+    question = content["questions"][0]
+    assert question["id"] == "7/horizontal"
+    assert question["objects"][0] == {"category": "dog", "bbox": [0, 0, 20, 10], "side": "left"}
+    assert {one["category"] for one in question["objects"][1:]} == {"bottle", "cup"}
+    assert content["seed"] == 3
+    assert content["source"]["file"] == "instances.json"
+    assert [one["axis"] for one in content["questions"]] == ["horizontal", "vertical"]
+    only = build(file, "paper", "vertical").content["questions"]
+    assert [one["axis"] for one in only] == ["vertical"]
+
+
+def test_the_papers_form_leaves_out_crowds_and_categories_seen_twice(write):
+    boxes = list(BOXES.items())
+    for extra in (
+        annotation(18, [80, 0, 9, 9], 9),
+        annotation(18, [0, 0, 0, 9], 9),  # without area, but there
+    ):
+        file = write([*(annotation(key, box, n) for n, (key, box) in enumerate(boxes)), extra])
+        with pytest.raises(DataError, match="none of its 1 images"):
+            build(file, "paper")
+    crowd = [annotation(key, box, n, iscrowd=key == 18) for n, (key, box) in enumerate(boxes)]
+    with pytest.raises(DataError, match="none of its 1 images"):
+        build(write(crowd), "paper")
+
+
+def instance(category, x):
+    return Instance(category, Box(x - 1, 0, x + 1, 2))
+
+
+def test_every_choice_of_three_is_drawn_and_the_same_for_a_seed():
+    five = [instance(name, x) for name, x in zip("abcde", (10, 20, 50, 80, 90), strict=True)]
+
+    def draw(seed):
+        three = three_objects(five, (100, 100), "horizontal", Random(seed))
+        return tuple(fact.instance.category for fact in three)
+
+    assert len({draw(seed) for seed in range(99)}) == 8
+    assert draw(5) == draw(5)
+
+
+@given(st.lists(st.integers(1, 99), max_size=8), st.integers())
+def test_three_objects_are_found_where_two_of_a_side_have_one_opposite(places, seed):
+    instances = [instance(str(n), x) for n, x in enumerate(places)]
+    found = three_objects(instances, (100, 100), "horizontal", Random(seed))
+    left, right = sum(x < 40 for x in places), sum(x > 60 for x in places)
+    assert (found is not None) == (left + right >= 3 and min(left, right) >= 1)
+    if found:
+        assert found[1].side == found[2].side == opposite(found[0].side)
+        assert len({fact.instance.category for fact in found}) == 3
+
+
+@pytest.mark.parametrize("variant", ["paper", "released"])
+def test_what_is_built_can_be_read(file, tmp_path, variant):
+    output = tmp_path / "built.json"
+    output.write_text(json.dumps(build(file, variant).content))
+    found = read_pairs(output)
+    assert found.variant == variant
+    assert len(found.pairs) == (2 if variant == "paper" else 3)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"bbox": [1, 2, 3]},
+        {"bbox": [0, 0, float("nan"), 2]},
+        {"bbox": None},
+        {"category_id": [18]},
+        {"category_id": 99},
+        {"bbox": ["1", 2, 3, 4]},
+        {"area": float("inf"), "bbox": [1, 1, 2, 2]},
+    ],
+)
+@pytest.mark.parametrize("variant", ["paper", "released"])
+def test_annotations_that_cannot_be_used_are_counted_and_named(write, variant, bad, caplog):
+    rows = [annotation(key, box, n) for n, (key, box) in enumerate(BOXES.items())]
+    built = build(write([*rows, annotation(17, [1, 1, 2, 2], 99) | bad]), variant)
+    assert json.dumps(built.content, allow_nan=False)
+    if "area" not in bad or variant == "released":
+        aside = [number for what, number in built.counts.items() if what.startswith("set aside")]
+        assert aside == [1]
+        assert "annotation 99" in caplog.text
+
+
+def test_images_without_a_size_are_counted(write):
+    rows = [annotation(key, box, n) for n, (key, box) in enumerate(BOXES.items())]
+    good = {"id": 7, "file_name": "7.jpg", "width": 100, "height": 100}
+    bad = [{"id": 8, "file_name": "8.jpg"}, {**good, "id": 9, "width": "9"}]
+    counts = build(write(rows, [good, *bad]), "paper").counts
+    assert counts["set aside: image record without file_name"] == 2
+
+
+def test_refuses_what_it_does_not_know(file):
+    for given_variant, axis in (("papers", None), ("paper", "diagonal")):
+        with pytest.raises(ConfigError, match="there is no variant"):
+            build(file, given_variant, axis)
+
+
+def test_refuses_a_file_of_another_kind(tmp_path):
+    file = tmp_path / "other.json"
+    file.write_text("[]")
+    with pytest.raises(DataError, match="not a COCO instances file"):
+        build(file, "paper")
