@@ -56,3 +56,27 @@ def test_mistakes_are_messages(argument, message):
 def test_options_are_the_files_of_a_folder():
     assert list(option_names("exclude")) == ["coco", "none"]
     assert "build_hal" in option_names("builder")["hal"]
+
+
+def judged(*more):
+    return compose_plain(
+        "score",
+        "benchmark",
+        ["benchmark=msvd_qa", "questions=q", "answers=a", *more],
+        names=["msvd_qa"],
+        own=["answers", "output", "seed"],
+        chosen=["judge", "judge.predictor"],
+    )
+
+
+def test_inner_groups_are_chosen_within_outer_ones():
+    cfg = judged("judge=llm", "judge.predictor=locvlm", "judge.predictor.path=m")
+    assert cfg.benchmark.judge.predictor.path == "m"
+    with pytest.raises(ConfigError, match="takes no judge.predictor"):
+        judged("judge=exact", "judge.predictor=locvlm")
+
+
+def test_what_is_missing_within_a_choice_is_named_with_its_path():
+    with pytest.raises(ConfigError, match=r"msvd_qa needs judge.predictor.model, .*url") as error:
+        judged("judge=llm")
+    assert "judge.predictor.url=..." in error.value.fix

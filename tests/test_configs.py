@@ -9,6 +9,7 @@ from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
+from locvlm.arguments import option_names
 from locvlm.config import check_targets
 from locvlm.score import benchmark_names
 
@@ -23,7 +24,6 @@ STARTS = [
     ("evaluate", ("checkpoint=x",)),
     ("score", ("benchmark=pope", "answers=x")),
     ("build", ("builder=hal", "output=x")),
-    ("build", ("builder=hal", "output=x", "exclude@builder.exclude=coco")),
     ("export", ("checkpoint=x", "output=x")),
     ("prepare", ("output=x",)),
     ("convert", ("dialect@from=llava", "dialect@to=ivb", "input=x", "output=y")),
@@ -67,6 +67,10 @@ def cases():
         yield command, list(start)
         for overrides in rounds(command, start):
             yield command, overrides
+    for judge in option_names("judge"):
+        yield "score", ["benchmark=msvd_qa", "answers=x", f"judge@benchmark.judge={judge}"]
+    for names in option_names("exclude"):
+        yield "build", ["builder=hal", "output=x", f"exclude@builder.exclude={names}"]
     for path in sorted((CONF / "experiment").glob("*.yaml")):
         yield "train", [f"+experiment={path.stem}"]
 

@@ -96,6 +96,16 @@ def test_a_judge_is_chosen_by_its_name(videos, judge, accuracy, tmp_path, capsys
     assert results["protocol"]["judge"]["kind"] == judge or not judge
 
 
+def test_a_local_model_can_judge(videos, checkpoint, tmp_path, capsys):
+    judge = ["judge=llm", "judge.predictor=locvlm", f"judge.predictor.path={checkpoint}"]
+    main([*videos, *judge, "judge.predictor.max_new_tokens=2", f"output={tmp_path / 'run'}"])
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (figures["accuracy"], figures["unparsable"], figures["contains"]) == (0, 1, 1)
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["protocol"]["judge"]["model"]["kind"] == "locvlm"
+    assert len((tmp_path / "run" / "judge.jsonl").read_text().splitlines()) == 2
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

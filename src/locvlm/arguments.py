@@ -5,11 +5,13 @@ value is taken as it stands.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from importlib.resources import files
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationKeyError
 
 from locvlm.config import check_targets
 from locvlm.errors import ConfigError
@@ -35,7 +37,8 @@ def compose_plain(
         arguments: of the command line.
         names: of the benchmarks that the command takes.
         own: keys of the command itself.
-        chosen: keys of the node that choose an option of the group of that name.
+        chosen: keys of the node that choose an option of the group that the last word of the key
+            names; outer ones before inner ones.
 
     Raises:
         ConfigError: a key is unknown or missing, or a value is no option or no number.
@@ -50,10 +53,13 @@ def compose_plain(
             fix=f"give benchmark= one of {', '.join(names)}",
         )
     with initialize_config_module("locvlm.conf", version_base="1.3"):
-        cfg = compose(command, [f"{group}={name}"])
-        choices = [key for key in chosen if key in pairs and key in cfg[group]]
-        mounted = [f"{key}@{group}.{key}={_option(key, pairs.pop(key))}" for key in choices]
-        cfg = compose(command, [f"{group}={name}", *mounted])
+        overrides = [f"{group}={name}"]
+        cfg = compose(command, overrides)
+        for key in chosen:
+            if key in pairs and _has(cfg[group], key):
+                of = key.rpartition(".")[2]
+                overrides.append(f"{of}@{group}.{key}={_option(of, key, pairs.pop(key))}")
+                cfg = compose(command, overrides)
     allowed = [*own, *(str(key) for key in cfg[group] if not str(key).startswith("_"))]
     for key, value in pairs.items():
         _set(cfg, key if key in own else f"{group}.{key}", value, f"{key}={value}", name, allowed)
@@ -61,7 +67,7 @@ def compose_plain(
     if missing:
         needed = [key.removeprefix(f"{group}.") for key in missing]
         raise ConfigError(
-            f"{name} needs {', '.join(needed)}", fix=f"add {' '.join(f'{n}=FILE' for n in needed)}"
+            f"{name} needs {', '.join(needed)}", fix=f"add {' '.join(f'{n}=...' for n in needed)}"
         )
     check_targets(OmegaConf.to_container(cfg, resolve=True))
     return cfg
@@ -84,11 +90,18 @@ def _pair(argument: str) -> tuple[str, str]:
     return key, value
 
 
-def _option(group: str, value: str) -> str:
+def _has(node: DictConfig, key: str) -> bool:
+    """Whether a key with dots is there, if only with null."""
+    parent, _, last = key.rpartition(".")
+    below = OmegaConf.select(node, parent) if parent else node
+    return isinstance(below, DictConfig) and last in below
+
+
+def _option(group: str, key: str, value: str) -> str:
     names = option_names(group)
     if value not in names:
         raise ConfigError(
-            f"there is no {group} {value!r}", fix=f"give {group}= one of {', '.join(names)}"
+            f"there is no {group} {value!r}", fix=f"give {key}= one of {', '.join(names)}"
         )
     return value
 
@@ -106,7 +119,10 @@ def _set(
             where=where,
             fix=f"did you mean {near[0]}?" if near else f"it takes {', '.join(allowed)}",
         )
-    node[key] = _typed(value, None if OmegaConf.is_missing(node, key) else node[key], where)
+    default = None
+    with suppress(InterpolationKeyError):  # of what another command has
+        default = None if OmegaConf.is_missing(node, key) else node[key]
+    node[key] = _typed(value, default, where)
 
 
 def _typed(value: str, default: Any, where: str) -> Any:

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 
 OWN = ("answers", "output", "seed")
-CHOSEN = ("judge",)
+CHOSEN = ("judge", "judge.predictor", "judge.predictor.dialect")
 
 
 @plain_errors

@@ -3,11 +3,13 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from locvlm.errors import ConfigError
 from locvlm.evaluation.judges_free import Case, Verdict
 from locvlm.evaluation.judges_llm import LlmJudge, read_verdict
 from locvlm.predictors.recorded import Recorded
+from tests.test_configs import CONF
 
 PROMPT = "Q {question} G {gold} A {answer} as {'pred': 'yes', 'score': 4}"
 CASES = [Case("b/1", "who?", "man", "a {gold} man"), Case("b/2", "who?", "man", "dog")]
@@ -60,6 +62,11 @@ def test_a_verdict_is_read_and_never_evaluated(text, expected):
 def test_no_text_breaks_the_reading(text):
     verdict = read_verdict(text)
     assert verdict.unparsable == (verdict.score is None)
+
+
+def test_a_judge_that_only_repeats_the_shipped_prompt_gives_no_verdict():
+    prompt = OmegaConf.load(CONF / "judge" / "llm.yaml").prompt
+    assert read_verdict(prompt) == NONE
 
 
 def test_the_judge_is_asked_in_words_alone(predictor, tmp_path):
