@@ -1,6 +1,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -122,6 +123,25 @@ def test_a_saved_model_brings_its_words_to_a_run_with_other_prompts(run, tmp_pat
     )
     assert first == second
     assert "Seek" in first
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles with a C++ compiler")
+def test_a_compiled_run_writes_what_any_other_does(run, tmp_path):
+    torch._dynamo.reset()
+    cut = ["run=[pairs]", "stages.pairs.max_steps=4", "logger=csv"]
+    cut += ["callbacks.checkpoint.every_n_train_steps=2", "checkpoint_activations=true"]
+    run(*cut, folder=tmp_path / "plain")
+    run(*cut, "compile=true", folder=tmp_path / "compiled")
+    first, second = (
+        load_file(tmp_path / n / "model/model.safetensors") for n in ("plain", "compiled")
+    )
+    # Optimizers make steps of the same size of small gradients, and so much of float errors.
+    torch.testing.assert_close(second, first, rtol=1e-2, atol=1e-3)
+    path = tmp_path / "compiled/pairs/checkpoints/last.ckpt"
+    stored = torch.load(path, weights_only=True)["state_dict"]
+    model = LocVLM.from_pretrained(tmp_path / "compiled/model")
+    assert stored.keys() == {f"model.{name}" for name in model.state_dict()}
 
 
 def test_a_second_run_is_refused_and_a_resumed_one_does_what_is_left(run, tmp_path):

@@ -61,6 +61,7 @@ class TrainConfig:
     model: Any = MISSING
     quantization: str | None = None
     checkpoint_activations: bool = False
+    compile: bool = False
     lora: Any = None
     processor: Any = MISSING
     tokenizer: Any = MISSING
@@ -191,12 +192,14 @@ def _freeze(model: "LocVLM", cfg: DictConfig) -> None:
     """Quantizes the language model and adds LoRA; then every stage must find what it trains."""
     from locvlm.models.quantization import quantize
     from locvlm.training.module import trainable
-    from locvlm.training.strategies import checkpoint_activations
+    from locvlm.training.strategies import checkpoint_activations, compile_blocks
 
     if cfg.quantization is not None:
         quantize(model, cfg.quantization)
     if cfg.lora is not None:
         _make(cfg.lora, model=model)
+    if cfg.compile:
+        compile_blocks(model)
     if cfg.checkpoint_activations:
         checkpoint_activations(model)
     for name in cfg.run:

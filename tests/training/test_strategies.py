@@ -3,11 +3,13 @@ from functools import partial
 import pytest
 import torch
 import torch.distributed as dist
+from torch._dynamo.utils import counters
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
+from locvlm.data.packing import pack
 from locvlm.errors import ConfigError
 from locvlm.models.lora import add_lora
 from locvlm.models.quantization import quantize
@@ -15,10 +17,12 @@ from locvlm.training import EncoderModule, LocVLMModule, adamw
 from locvlm.training.strategies import (
     blocks,
     checkpoint_activations,
+    compile_blocks,
     mixed_precision,
     rank_part,
     shard,
 )
+from locvlm.types import Message
 from tests.tiny import ask, dialogue, make_model, make_processor, make_sample
 
 
@@ -32,6 +36,12 @@ def mesh():
 
 def module_of(model, **options):
     return LocVLMModule(model, partial(adamw, lr=1e-3), **options)
+
+
+def packed(model, texts):
+    processor = model.processor
+    talks = [[*dialogue(), *ask("And?"), Message("assistant", (text,))] for text in texts]
+    return pack([processor.encode(make_sample(), talk) for talk in talks], processor.pad_id)
 
 
 def batch():
@@ -127,6 +137,73 @@ def test_a_model_that_computes_activations_again_answers_as_before():
     prompt = model.processor.prompt(make_sample(), ask("Where is the red circle?"))
     before = model.generate([prompt], max_new_tokens=8)
     assert checkpoint_activations(model).generate([prompt], max_new_tokens=8) == before
+
+
+def adapted(model):
+    """LoRA and the adapter learn; the rest is frozen."""
+    module_of(add_lora(model, rank=4, alpha=8), trained=["adapter", "lora"])
+    return model
+
+
+def whole(model):
+    module_of(model, trained=["encoder", "adapter", "language_model"])
+    return model
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prepare", [whole, adapted])
+@pytest.mark.parametrize("again", [lambda model: model, checkpoint_activations])
+def test_compiled_blocks_learn_what_others_learn(prepare, again):
+    torch._dynamo.reset()
+    eager, compiled = prepare(make_model()), prepare(make_model())
+    compile_blocks(compiled, "aot_eager")  # all of it but the C++ compiler
+    again(compiled)
+    for texts in (("red",), ("red", "blue"), ("red", "left " * 30, "blue", "up")):
+        found = []
+        for model in (eager, compiled):
+            model.zero_grad()
+            loss = model(**packed(model, texts))
+            loss.backward()
+            gradients = {n: w.grad for n, w in model.named_parameters() if w.grad is not None}
+            found.append((loss.detach(), gradients))
+        torch.testing.assert_close(found[1], found[0])
+    assert compiled.state_dict().keys() == eager.state_dict().keys()
+
+
+@pytest.mark.slow
+def test_blocks_of_a_kind_are_compiled_once_whatever_a_batch_holds():
+    torch._dynamo.reset()
+    counters.clear()
+    graphs = []
+    for n_layers in (2, 4):
+        model = whole(make_model(num_hidden_layers=n_layers))
+        compile_blocks(model, "eager")
+        for texts in (
+            ("red", "left " * 30),
+            ("blue", "left " * 30, "up"),
+            ("red " * 9, "up " * 20),
+        ):
+            model(**packed(model, texts))
+            graphs.append(counters["stats"]["unique_graphs"])
+        torch._dynamo.reset()
+        counters.clear()
+    assert len(set(graphs)) == 1
+
+
+def test_a_compiled_model_answers_as_before():
+    model = make_model()
+    prompt = model.processor.prompt(make_sample(), ask("Where is the red circle?"))
+    before = model.generate([prompt], max_new_tokens=8)
+    assert compile_blocks(model, "eager").generate([prompt], max_new_tokens=8) == before
+
+
+def test_what_cannot_be_compiled_is_told():
+    def fails(*_):
+        raise RuntimeError("No working C++ compiler found")
+
+    model = compile_blocks(make_model(), fails)
+    with pytest.raises(ConfigError, match=r"(?s)cannot compile here: .*where: compile.*g\+\+"):
+        model(**batch())
 
 
 def test_one_process_has_the_whole_loss():

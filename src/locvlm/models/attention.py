@@ -74,6 +74,7 @@ def _mask(*args: Any, **kwargs: Any) -> Tensor | None:
     return mask
 
 
+@torch.compiler.disable  # a graph would be made anew for each way to lay out a batch
 def _attention(
     module: nn.Module,
     query: Tensor,
