@@ -72,6 +72,7 @@ def run_benchmark(
     *,
     subject: str,
     settings: Mapping[str, Any] | None = None,
+    ask: Callable[..., list[Answer]] = ask,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Run:
     """Asks, judges, and writes answers.jsonl, items.jsonl and results.json into `folder`.
@@ -85,6 +86,7 @@ def run_benchmark(
         folder: where the files go.
         subject: what is measured, in the words of the report's title.
         settings: the configuration, for the record.
+        ask: how the answers are had; takes the arguments of `predictors.ask`.
         on_progress: told the number of answered questions and of all.
 
     Raises:

@@ -191,13 +191,21 @@ def header(predictor: Predictor) -> dict[str, Any]:
     return {"format": FORMAT, "predictor": json.loads(json.dumps(dict(predictor.identity)))}
 
 
-def answers_in(file: Path, predictor: Predictor) -> dict[str, dict[str, Any]]:
+def answers_in(
+    file: Path, predictor: Predictor, *, growing: bool = False
+) -> dict[str, dict[str, Any]]:
     """The answers in a file, by the fingerprints of their questions; none where it is empty.
+
+    Args:
+        file: as `ask` writes it.
+        predictor: who gave them.
+        growing: another process may be writing a line: one that cannot be read is left out.
 
     Raises:
         DataError: `file` holds the answers of another predictor, or is no file of answers.
     """
-    records = [record for _, record in read_jsonl(file)] if file.exists() else []
+    skip = (lambda _: None) if growing else None
+    records = [record for _, record in read_jsonl(file, skip)] if file.exists() else []
     if not records:
         return {}
     found, wanted = records[0], header(predictor)
