@@ -1,7 +1,11 @@
 import json
 from collections import Counter
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from locvlm.errors import DataError
@@ -155,3 +159,16 @@ def test_none_of_cocos_own_classes_survives_its_list(real_data):
     assert len(shown.images) == 100
     every = [name for names in exclude.values() for name in names]
     assert len(every) == len(set(every))
+
+
+@given(st.lists(st.text(min_size=1), min_size=1, max_size=6, unique=True))
+def test_any_name_of_a_class_makes_a_question(names):
+    with TemporaryDirectory() as folder:
+        tables = [{"id": n, "name": name} for n, name in enumerate(names)]
+        file = write(Path(folder), {"a.jpg": [0]}, categories=tables)
+        try:
+            labels = [record["label"] for record in build(file).questions]
+        except DataError as error:  # all names are alike
+            assert "nothing can be asked" in error.what
+        else:
+            assert labels == ["yes", "no"]

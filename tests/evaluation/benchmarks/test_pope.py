@@ -75,6 +75,21 @@ def test_the_prompt_is_filled_with_the_question(file):
     assert question.messages[-1].parts == ("Is there 1?\nOne word.",)
 
 
+def test_questions_of_its_form_about_other_images_have_another_name(file):
+    found = score(Pope(file, name="hal_coco", title="Hal-COCO"), dict.fromkeys(LABELS, "no"))
+    assert values(found)["hal_coco.accuracy"] == 0.5
+    assert {metric.table for metric in found.metrics} == {"Hal-COCO"}
+
+
+def test_questions_about_videos_say_so(file):
+    assert Pope(file).about == "image"
+    lines = [{"video" if key == "image" else key: v for key, v in r.items()} for r in records()]
+    file.write_text("\n".join(map(json.dumps, lines)))
+    pope = Pope(file)
+    assert pope.about == "video"
+    assert pope.questions()[0].sample.key == "a.jpg"
+
+
 @pytest.mark.parametrize(
     "record",
     [{"question_id": 1, "image": "a.jpg", "text": "?"}, {**records()[0], "label": "maybe"}, 7],

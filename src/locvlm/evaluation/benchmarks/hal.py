@@ -88,7 +88,7 @@ def build_hal(
         chosen = half_present(sorted(shown & asked), absent, per_image, rng)
         n_images += bool(chosen)
         for name, present in chosen:
-            spoken = name.partition(",")[0].strip()
+            spoken = name.partition(",")[0].strip() or name
             text = fill_text(question, article=article(spoken), category=spoken, about=about)
             label = "yes" if present else "no"
             records.append(
