@@ -1,3 +1,4 @@
+import csv
 import json
 import os
 import resource
@@ -133,11 +134,18 @@ def test_a_compiled_run_writes_what_any_other_does(run, tmp_path):
     cut += ["callbacks.checkpoint.every_n_train_steps=2", "checkpoint_activations=true"]
     run(*cut, folder=tmp_path / "plain")
     run(*cut, "compile=true", folder=tmp_path / "compiled")
-    first, second = (
-        load_file(tmp_path / n / "model/model.safetensors") for n in ("plain", "compiled")
+    plain, compiled = (
+        [row["train/loss"] for row in rows if row["train/loss"]]
+        for rows in (
+            csv.DictReader((tmp_path / name / "pairs/metrics.csv").open())
+            for name in ("plain", "compiled")
+        )
     )
-    # Optimizers make steps of the same size of small gradients, and so much of float errors.
-    torch.testing.assert_close(second, first, rtol=1e-2, atol=1e-3)
+    assert len(plain) == 4
+    # Muon orthogonalizes in bfloat16, which makes much of float errors.
+    assert [float(loss) for loss in compiled] == pytest.approx(
+        [float(loss) for loss in plain], rel=0.01
+    )
     path = tmp_path / "compiled/pairs/checkpoints/last.ckpt"
     stored = torch.load(path, weights_only=True)["state_dict"]
     model = LocVLM.from_pretrained(tmp_path / "compiled/model")
