@@ -1,15 +1,11 @@
 import json
-from random import Random
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from locvlm.errors import ConfigError, DataError
-from locvlm.evaluation.benchmarks.coco_spatial_build import build, three_objects
+from locvlm.evaluation.benchmarks.coco_spatial_build import build
 from locvlm.evaluation.benchmarks.coco_spatial_file import read_pairs
 from locvlm.spatial import SIDES, opposite
-from locvlm.types import Box, Instance
 
 NAMES = {18: "dog", 17: "cat", 44: "bottle", 47: "cup"}
 CATEGORIES = [{"supercategory": "any", "id": key, "name": name} for key, name in NAMES.items()]
@@ -58,7 +54,8 @@ def test_equals_what_the_released_scripts_make_of_real_annotations(real_data):
 
 def test_the_papers_questions_about_real_annotations_hold_its_conditions(real_data):
     built = build(real_data / "coco/instances_val2014_100images.json", "paper")
-    assert built.counts["questions"] == len(built.content["questions"]) > 10
+    counted = [built.counts[f"questions, {axis}"] for axis in SIDES]
+    assert sum(counted) == len(built.content["questions"]) > 10
     for question in built.content["questions"]:
         along = 0 if question["axis"] == "horizontal" else 1
         extent = question["width"], question["height"]
@@ -124,30 +121,22 @@ def test_the_papers_form_leaves_out_crowds_and_categories_seen_twice(write):
         build(write(crowd), "paper")
 
 
-def instance(category, x):
-    return Instance(category, Box(x - 1, 0, x + 1, 2))
+@pytest.mark.parametrize("variant", ["paper", "released"])
+def test_a_limit_draws_some_of_them_with_a_seed(real_data, variant):
+    def built(limit, seed=0):
+        file = real_data / "coco/instances_val2014_100images.json"
+        content = build(file, variant, "horizontal", limit, seed).content
+        return (
+            [one["id"] for one in content["questions"]]
+            if "questions" in content
+            else content["data"]
+        )
 
-
-def test_every_choice_of_three_is_drawn_and_the_same_for_a_seed():
-    five = [instance(name, x) for name, x in zip("abcde", (10, 20, 50, 80, 90), strict=True)]
-
-    def draw(seed):
-        three = three_objects(five, (100, 100), "horizontal", Random(seed))
-        return tuple(fact.instance.category for fact in three)
-
-    assert len({draw(seed) for seed in range(99)}) == 8
-    assert draw(5) == draw(5)
-
-
-@given(st.lists(st.integers(1, 99), max_size=8), st.integers())
-def test_three_objects_are_found_where_two_of_a_side_have_one_opposite(places, seed):
-    instances = [instance(str(n), x) for n, x in enumerate(places)]
-    found = three_objects(instances, (100, 100), "horizontal", Random(seed))
-    left, right = sum(x < 40 for x in places), sum(x > 60 for x in places)
-    assert (found is not None) == (left + right >= 3 and min(left, right) >= 1)
-    if found:
-        assert found[1].side == found[2].side == opposite(found[0].side)
-        assert len({fact.instance.category for fact in found}) == 3
+    every, some = built(0), built(9)
+    assert len(some) == 9
+    assert [key for key in every if key in some] == list(some)
+    assert list(built(9)) == list(some) != list(built(9, seed=1))
+    assert len(built(1000)) == (len(every) if variant == "paper" else 43)
 
 
 @pytest.mark.parametrize("variant", ["paper", "released"])
