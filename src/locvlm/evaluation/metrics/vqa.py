@@ -57,10 +57,13 @@ def vqa_accuracy(answer: str, human_answers: Sequence[str]) -> float:
     """
     if not human_answers:
         raise ValueError("there are no human answers to compare with")
-    given, theirs = _trimmed(answer), [_trimmed(text) for text in human_answers]
-    if len(set(theirs)) > 1:
-        given, theirs = normalized(given), [normalized(text) for text in theirs]
-    n, matches = len(theirs), theirs.count(given)
+    # Each text once: most of ten people say the same.
+    given, theirs = _trimmed(answer), {text: _trimmed(text) for text in set(human_answers)}
+    if len(set(theirs.values())) > 1:
+        given = normalized(given)
+        theirs = {text: normalized(trimmed) for text, trimmed in theirs.items()}
+    n = len(human_answers)
+    matches = sum(human_answers.count(text) for text, said in theirs.items() if said == given)
     # Who said the same sees one match fewer.
     thirds = matches * min(3, max(0, matches - 1)) + (n - matches) * min(3, matches)
     return thirds / (3 * n)
