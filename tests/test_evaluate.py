@@ -5,9 +5,10 @@ import sys
 
 import pytest
 from hydra import compose, initialize_config_module
+from hydra.errors import InstantiationException
 
 from locvlm.errors import ConfigError, DataError
-from locvlm.evaluate import evaluate
+from locvlm.evaluate import _home, evaluate
 from locvlm.evaluation.results import find_metric
 
 FAST = ["predictor.max_new_tokens=2", "scenes.splits.test=2"]
@@ -82,6 +83,119 @@ def test_other_settings_are_refused_until_answers_are_asked_anew(model):
 def test_a_misspelt_key_is_named(model, key):
     with pytest.raises(ConfigError, match=key):
         evaluate(configured(f"checkpoint={model}", f"+{key}=3"))
+
+
+SIDES_ONLY = [f"~benchmark.parts.{part}" for part in ("localization", "hallucination", "regions")]
+
+
+def answers_of(folder):
+    """In their order; likelihoods, which batches round in their own ways, to three decimals."""
+    lines = (folder / "answers.jsonl").read_text().splitlines()
+    header, *answers = map(json.loads, lines)
+    for answer in answers:
+        answer["likelihoods"] = [round(value, 3) for value in answer.get("likelihoods", ())]
+    return [header, *answers]
+
+
+def test_recorded_answers_are_measured_without_a_model(model, tmp_path, monkeypatch):
+    first = evaluate(configured(f"checkpoint={model}", *FAST))
+    file = model.parent / "evaluation" / "scenes" / "answers.jsonl"
+    monkeypatch.chdir(tmp_path)
+    again = evaluate(
+        configured(
+            "predictor=recorded",
+            f"predictor.answers={file}",
+            "predictor.name=theirs",
+            "dialect@predictor.dialect=ivb",
+            "predictor.dialect.bins=32",
+            "scenes.splits.test=2",
+        )
+    )
+    assert again["metrics"] == first["metrics"]
+    assert again["title"] == "theirs on scenes"
+    assert (tmp_path / "runs" / "theirs" / "evaluation" / "scenes" / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("Qwen/Qwen2.5-VL-7B-Instruct", "runs/Qwen2.5-VL-7B-Instruct/evaluation"),
+        ("/data/models/llava/", "runs/llava/evaluation"),
+        ("../..", "runs/{grandparent}/evaluation"),
+        ("a b:c", "runs/a_b_c/evaluation"),
+        ("/", "runs/model/evaluation"),
+    ],
+)
+def test_other_models_have_their_folder_in_runs(name, folder, tmp_path, monkeypatch):
+    here = tmp_path / "one" / "two" / "three"
+    here.mkdir(parents=True)
+    monkeypatch.chdir(here)
+    assert str(_home(None, name)) == folder.format(grandparent="one")
+
+
+def test_shares_are_answered_one_by_one_and_reported_together(model, tmp_path):
+    given = [f"checkpoint={model}", *FAST, *SIDES_ONLY]
+    whole = evaluate(configured(*given, f"output={tmp_path / 'whole'}"))
+    given.append(f"output={tmp_path / 'shares'}")
+    assert evaluate(configured(*given, "share=1/2")) == {}
+    assert evaluate(configured(*given, "share=0/2")) == {}
+    assert {file.name for file in (tmp_path / "shares").iterdir()} == {
+        "answers.0-of-2.jsonl",
+        "answers.1-of-2.jsonl",
+    }
+    results = evaluate(configured(*given))
+    assert results["metrics"] == whole["metrics"]
+    assert answers_of(tmp_path / "shares") == answers_of(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_two_processes_leave_the_files_of_one(model, tmp_path):
+    given = [f"checkpoint={model}", *FAST, *SIDES_ONLY]
+    whole = evaluate(configured(*given, f"output={tmp_path / 'whole'}"))
+    done = command(*given, f"output={tmp_path / 'both'}", "processes=2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "report:" in done.stdout
+    assert {file.name for file in (tmp_path / "both").iterdir()} == {
+        file.name for file in (tmp_path / "whole").iterdir()
+    }
+    assert answers_of(tmp_path / "both") == answers_of(tmp_path / "whole")
+    found = json.loads((tmp_path / "both" / "results.json").read_text())
+    assert found["metrics"] == whole["metrics"]
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_ends_all_with_its_message(tmp_path):
+    file = tmp_path / "theirs.jsonl"
+    file.write_text("")
+    done = command(
+        *("predictor=recorded", f"predictor.answers={file}", "processes=2", f"output={tmp_path}"),
+        *("scenes.splits.test=2", *SIDES_ONLY),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1
+    assert "have no recorded answer" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["processes=0"], "processes must be at least 1, got 0"),
+        (["processes=2", "share=0/2"], "a process that answers a share starts no others"),
+        (["share=0/2", "fresh=true"], "forgets nothing of theirs"),
+        (["share=2/2"], "no share of the questions"),
+        ([], "no model is named"),
+    ],
+)
+def test_what_cannot_be_run_is_refused(settings, message):
+    with pytest.raises((ConfigError, InstantiationException), match=message):
+        evaluate(configured(*settings))
+
+
+def test_processes_of_torchrun_are_refused(model, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    with pytest.raises(ConfigError, match="torchrun"):
+        evaluate(configured(f"checkpoint={model}"))
 
 
 def command(*arguments, cwd):
