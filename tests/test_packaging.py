@@ -55,8 +55,12 @@ def test_the_wheel_holds_all_code_and_configs(wheel):
         names = set(archive.namelist())
     code = {str(p.relative_to(REPOSITORY / "src")) for p in REPOSITORY.glob("src/locvlm/**/*.py")}
     yaml = {f"locvlm/{p.relative_to(REPOSITORY)}" for p in REPOSITORY.glob("conf/**/*.yaml")}
-    templates = {str(p.relative_to(REPOSITORY / "src")) for p in REPOSITORY.glob("src/**/*.j2")}
-    wanted = code | yaml | templates | {"locvlm/conf/__init__.py", "locvlm/py.typed"}
+    data = {
+        str(p.relative_to(REPOSITORY / "src"))
+        for ending in ("j2", "yaml")
+        for p in REPOSITORY.glob(f"src/**/*.{ending}")
+    }
+    wanted = code | yaml | data | {"locvlm/conf/__init__.py", "locvlm/py.typed"}
     assert {name for name in names if ".dist-info/" not in name} == wanted
     assert any(name.endswith("licenses/LICENSE") for name in names)
 

@@ -124,13 +124,18 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)  # a log file has no width; wrapped tables are unreadable
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=_cell(title), title_justify="left", title_style="bold")
     for index, column in enumerate(columns):
         numeric = all(isinstance(row[index], int | float | None) for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(_cell(column), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
     console.print(table)
+
+
+def printable(text: str) -> str:
+    """A model's words without what would move a terminal's cursor or change its colours."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _cell(value: object) -> str:
@@ -138,4 +143,4 @@ def _cell(value: object) -> str:
 
     if value is None:
         return "-"
-    return f"{value:.3f}" if isinstance(value, float) else escape(str(value))
+    return f"{value:.3f}" if isinstance(value, float) else escape(printable(str(value)))

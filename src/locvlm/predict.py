@@ -8,7 +8,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from locvlm.cli import plain_errors
+from locvlm.cli import plain_errors, printable
 from locvlm.errors import ConfigError
 from locvlm.geometry import to_location
 from locvlm.io import write_bytes
@@ -141,11 +141,6 @@ def check_output(output: Path, image: Path) -> None:
         raise ConfigError(
             "the picture would replace the image", where="--output", fix="give another name"
         )
-
-
-def printable(text: str) -> str:
-    """A model's words without what would move a terminal's cursor or change its colours."""
-    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _write_picture(

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from locvlm.errors import DataError
 from locvlm.evaluation.bootstrap import RESAMPLES
-from locvlm.evaluation.paired import compare, joined, mcnemar
+from locvlm.evaluation.paired import ALL, compare, compare_parts, joined, mcnemar
 
 
 def items(scores, wanted="yes", images=None):
@@ -106,6 +106,25 @@ def test_one_key_with_two_right_answers_is_another_question():
 def test_runs_that_share_no_question_cannot_be_compared():
     with pytest.raises(DataError, match="no question is in both runs, of 2 and 1"):
         compare(items([1, 1]), [{"key": "z", "image": "", "wanted": "yes", "score": 1}])
+
+
+def test_parts_and_galleries_are_compared_on_their_own():
+    def run(scores):
+        keys = ["a/1", "a/2", "a/3", "b/1"]
+        groups = ["one", "one", "two", ""]
+        return [
+            {**item, "key": key, "group": group}
+            for item, key, group in zip(items(scores), keys, groups, strict=True)
+        ]
+
+    found = compare_parts(run([1, 1, 0, 0]), run([0, 1, 1, 0])[:3])
+    assert {name: one.difference.value for name, one in found.items()} == {
+        ALL: 0,
+        "a": 0,
+        "a: one": 0.5,
+        "a: two": -1,
+    }
+    assert found[ALL].only_a == ["b/1"]
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(0, 4)), min_size=1))

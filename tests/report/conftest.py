@@ -8,6 +8,7 @@ from locvlm.data.leaks import Benchmark, find_leak
 from locvlm.data.split_audit import Audit, Named, SourceAudit
 from locvlm.data.survey import survey
 from locvlm.errors import DataError
+from locvlm.io import append_jsonl, write_json
 from locvlm.types import Message, Sample
 from tests.data.conftest import annotated, picture
 
@@ -78,3 +79,28 @@ def audit():
     leaks = [find_leak([1, -1, -1, -1], [5, 6, 0, 8], benchmark)]
     named = [[Named("data.train.a", "image 0", "a.tar")]]
     return Audit("train", sources, Supervision(tuple(tokens)), leaks, named, max_length=100)
+
+
+def write_run(folder, name="model", *, scores=(1, 1, 0, 0), metrics=None, **more):
+    """A run folder with four questions, or as many as there are scores."""
+    items = [
+        item(n, "right" if score else "wrong", score, key=f"quiz/{n}", image=f"{n}.png")
+        for n, score in enumerate(scores)
+    ]
+    mean = sum(scores) / len(scores)
+    own = [
+        metric("quiz.accuracy", mean, n=len(scores), headline="Quiz accuracy", table="Quiz"),
+        metric("quiz.easy", 0.5, n=2, table="Quiz"),
+    ]
+    results = {
+        "format": 1,
+        "title": f"{name} on quiz",
+        "benchmark": "quiz",
+        "version": "1",
+        "protocol": {"split": "val", "prompt": {"text": "Q"}},
+        "data": {"quiz.json": "abc", "images": 4},
+        "metrics": own if metrics is None else metrics,
+    } | more
+    write_json(folder / "results.json", results)
+    append_jsonl(folder / "items.jsonl", *items)
+    return folder

@@ -1,7 +1,7 @@
 import re
 from xml.etree import ElementTree
 
-from locvlm.report.plots import histogram, interval_bar
+from locvlm.report.plots import forest, histogram, interval_bar
 
 
 def test_a_bar_shows_value_interval_and_chance():
@@ -26,3 +26,30 @@ def test_a_histogram_colors_bins_by_the_threshold():
 
 def test_an_empty_histogram_is_drawn_as_well():
     assert len(re.findall("<rect", histogram([0, 0], 0.5))) == 2
+
+
+def test_a_forest_has_a_row_for_each_name_on_one_axis_around_the_values():
+    rows = [("one", 0.42, 0.40, 0.44), ("two", 0.50, 0.48, 0.52), ("published", 0.45, None, None)]
+    plot = ElementTree.fromstring(forest(rows))
+    dots = [float(dot.get("cx")) for dot in plot.findall("circle")]
+    assert dots[0] < dots[2] < dots[1]
+    assert len([line for line in plot.findall("line") if line.get("class") == "band"]) == 2
+    ticks = [text.text for text in plot.findall("text") if text.get("class") is None]
+    assert ticks == ["40", "45", "50", "55"]
+    names = [text for text in plot.findall("text") if text.get("class") == "name"]
+    assert [name.text for name in names] == ["one", "two", "published"]
+
+
+def test_a_forest_of_equal_values_has_an_axis_too():
+    plot = ElementTree.fromstring(forest([("one", 0.5, 0.5, 0.5), ("two", 0.5, 0.5, 0.5)]))
+    x = float(plot.find("circle").get("cx"))
+    grid = [float(line.get("x1")) for line in plot.findall("line") if line.get("class") == "grid"]
+    assert min(grid) < x < max(grid)
+
+
+def test_a_long_name_keeps_its_end_and_no_name_is_markup():
+    plot = ElementTree.fromstring(forest([("<b>" * 30 + "runs/a/model", 0.5, None, None)] * 2))
+    name = plot.find("text[@class='name']")
+    assert name.text.startswith("…")
+    assert name.text.endswith("runs/a/model")
+    assert name.find("title").text.startswith("<b>")

@@ -20,6 +20,7 @@ from locvlm.evaluation.bootstrap import (
 Item = Mapping[str, Any]
 ALPHA = 0.05
 RIGHT = 0.5  # from this score on an answer is called right
+ALL = "all questions"
 OUTCOMES = ("both right", "only A right", "only B right", "both wrong")
 
 
@@ -100,6 +101,31 @@ def compare(a: Sequence[Item], b: Sequence[Item], seed: int = 0) -> Paired:
         sorted(keys_b - keys_a),
         sorted((keys_a & keys_b) - {one["key"] for one, _ in pairs}),
     )
+
+
+def compare_parts(a: Sequence[Item], b: Sequence[Item], seed: int = 0) -> dict[str, Paired]:
+    """`compare` for all questions, and for each part and each group where there are several.
+
+    Raises:
+        DataError: the runs share no question.
+    """
+    found = {ALL: compare(a, b, seed)}
+    of_b = _parts(b)
+    for name, members in _parts(a).items():
+        if len(members) < len(a) and joined(members, of_b.get(name, ())):
+            found[name] = compare(members, of_b[name], seed)
+    return found
+
+
+def _parts(items: Sequence[Item]) -> dict[str, list[Item]]:
+    """Items by the part that their keys begin with, and by part and gallery."""
+    found: dict[str, list[Item]] = {}
+    for item in items:
+        part = item["key"].partition("/")[0]
+        found.setdefault(part, []).append(item)
+        if item["group"]:
+            found.setdefault(f"{part}: {item['group']}", []).append(item)
+    return found
 
 
 def outcome(a: Item, b: Item) -> str:

@@ -70,6 +70,21 @@ def render_page(
         items: every question of the run, as in items.jsonl.
         image_of: the encoded image of an item's `image`.
     """
+    template = page_environment().get_template("page.html.j2")
+    return template.render(
+        results=results,
+        headlines=[metric for metric in results["metrics"] if metric["headline"]],
+        sections=sections(results, items, image_of),
+        facts=json.dumps(
+            {key: value for key, value in results.items() if key not in ("metrics", "histograms")},
+            indent=2,
+            ensure_ascii=False,
+        ),
+    )
+
+
+def page_environment() -> Environment:
+    """Renders templates of pages that open from disk and load nothing."""
     environment = Environment(
         loader=PackageLoader("locvlm", "report"),
         autoescape=True,  # answers are a model's: they may hold any text, tags too
@@ -77,19 +92,9 @@ def render_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"percent": percent, "interval": interval}
+    environment.globals |= {"percent": percent, "interval": interval, "colors": COLORS}
     environment.globals |= {"bar": _bar, "histogram": histogram}
-    return environment.get_template("page.html.j2").render(
-        results=results,
-        headlines=[metric for metric in results["metrics"] if metric["headline"]],
-        sections=sections(results, items, image_of),
-        colors=COLORS,
-        facts=json.dumps(
-            {key: value for key, value in results.items() if key not in ("metrics", "histograms")},
-            indent=2,
-            ensure_ascii=False,
-        ),
-    )
+    return environment
 
 
 def sections(
@@ -140,14 +145,17 @@ def _card(item: Item, data: bytes | None) -> Card:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # odd metadata is no news: the model has read the image
         with Image.open(io.BytesIO(data)) as image:
-            picture = draw_marks(image, item["marks"], max_side=PICTURE, bold=1.7)
+            return Card(item, drawn(image, item["marks"]), roles)
+
+
+def drawn(image: Image.Image, marks: Sequence[Mapping[str, Any]]) -> str:
+    """The image with its marks, small, as a data URI."""
     stream = io.BytesIO()
-    picture.save(stream, "WEBP", quality=86)
-    encoded = b64encode(stream.getvalue()).decode()
-    return Card(item, f"data:image/webp;base64,{encoded}", roles)
+    draw_marks(image, marks, max_side=PICTURE, bold=1.7).save(stream, "WEBP", quality=86)
+    return f"data:image/webp;base64,{b64encode(stream.getvalue()).decode()}"
 
 
 def _bar(metric: Mapping[str, Any]) -> str:
     if metric["value"] is None:
         return ""
-    return interval_bar(metric["value"], metric["low"], metric["high"], metric["chance"])
+    return interval_bar(metric["value"], metric["low"], metric["high"], metric.get("chance"))

@@ -1,11 +1,13 @@
 """Small plots as SVG text; their colours are the page's CSS classes, so they follow its theme."""
 
 from collections.abc import Sequence
+from math import ceil, floor, log10
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 _BAR, _HEIGHT = 120, 10
 _WIDTH, _PLOT_HEIGHT, _FLOOR = 520, 150, 126
+_NAMES, _LETTERS, _LINE = 190, 30, 22  # of names beside a plot: width, length; height of a row
 
 
 def interval_bar(value: float, low: float, high: float, chance: float | None = None) -> Markup:
@@ -50,6 +52,54 @@ def histogram(counts: Sequence[int], threshold: float) -> Markup:
         f'<line class="axis" x1="0" x2="{_WIDTH}" y1="{_FLOOR}" y2="{_FLOOR}"/>'
         f"{''.join(bars)}{''.join(labels)}</svg>"
     )
+
+
+def forest(rows: Sequence[tuple[str, float, float | None, float | None]]) -> Markup:
+    """A line for each row with its interval, on one axis that shows what lies between them.
+
+    Args:
+        rows: name, value, and the ends of its interval, as fractions; shown as percent.
+    """
+    ends = [100 * number for row in rows for number in row[1:] if number is not None]
+    step = _step(max(ends) - min(ends))
+    start, end = floor(min(ends) / step) * step, ceil(max(ends) / step) * step
+    if start == end:
+        start, end = start - step, end + step
+
+    def x(value: float) -> float:
+        return _NAMES + (_WIDTH - _NAMES) * (100 * value - start) / (end - start)
+
+    floor_y = _LINE * len(rows) + 6
+    parts = []
+    for n in range(round((end - start) / step) + 1):
+        at = x((start + n * step) / 100)
+        parts.append(f'<line class="grid" x1="{at:.1f}" x2="{at:.1f}" y1="0" y2="{floor_y}"/>')
+        parts.append(f'<text x="{at:.1f}" y="{floor_y + 14}">{start + n * step:g}</text>')
+    for n, (name, value, low, high) in enumerate(rows):
+        y = _LINE * (n + 0.5) + 3
+        words = f"{_label(name)}<title>{escape(name)}</title>"
+        parts.append(f'<text class="name" x="0" y="{y + 4}">{words}</text>')
+        if low is not None and high is not None:
+            band = f'x1="{x(low):.1f}" x2="{x(high):.1f}" y1="{y}" y2="{y}"'
+            parts.append(f'<line class="band" {band}/>')
+        parts.append(f'<circle class="dot" cx="{x(value):.1f}" cy="{y}" r="4"/>')
+    height = floor_y + 20
+    return Markup(
+        f'<svg class="plot forest" viewBox="-2 0 {_WIDTH + 22} {height}" role="img">'
+        f"{''.join(parts)}</svg>"
+    )
+
+
+def _step(span: float) -> float:
+    """The distance of ticks that makes about five of them: 1, 2 or 5 times a power of ten."""
+    rough = max(span, 0.1) / 4
+    power = 10.0 ** floor(log10(rough))
+    return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
+
+
+def _label(name: str) -> Markup:
+    """A name that fits beside the plot; its end says more than its beginning, which is a path."""
+    return escape(name if len(name) <= _LETTERS else f"…{name[1 - _LETTERS :]}")
 
 
 def _x(value: float) -> float:
