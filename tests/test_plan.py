@@ -83,6 +83,8 @@ def test_quantized_weights_take_less(folder):
 def test_the_tiny_models_stages_are_planned_with_its_own_tokenizer():
     encoder, pairs, instruct = planned("data.batch_size=4")
     assert encoder.tokens == 0
+    number = 2 * 665_298  # of bytes, for each of 64 patches and 128 numbers
+    assert instruct.features == number * 64 * 128
     assert encoder.memory.logits == 0
     assert (pairs.total_steps, instruct.total_steps) == (600, 1000)
     assert pairs.parameters["language_model"][1] > 0
@@ -130,6 +132,12 @@ def test_the_command_prints_tables(capsys, monkeypatch, tmp_path):
     GlobalHydra.instance().clear()
     main()
     shown = capsys.readouterr().out
-    for words in ("Parameters", "Memory of one device", "at most", "steps per epoch", "hours"):
+    for words in (
+        "Parameters",
+        "Memory of one device",
+        "at most",
+        "steps per epoch",
+        "features GiB",
+    ):
         assert words in shown
     assert list(tmp_path.iterdir()) == []

@@ -255,6 +255,8 @@ def test_the_small_models_parts_in_a_tiny_size_learn_in_both_stages(tmp_path):
         "stages.align.batch_size=2",
         "data.batch_size=2",
         "data.num_workers=0",
+        "callbacks=features",
+        f"callbacks.features.folder={tmp_path}/kept",
         "stages.align.data.num_workers=0",
         "trainer=cpu",
         "trainer.accumulate_grad_batches=2",
@@ -268,6 +270,7 @@ def test_the_small_models_parts_in_a_tiny_size_learn_in_both_stages(tmp_path):
     assert language.lm_head.weight is language.model.embed_tokens.weight
     assert not torch.equal(language.model.norm.weight, before["model.norm.weight"])
     assert isinstance(model.locate(make_sample().image, "red circle"), list)
+    assert len(list((tmp_path / "kept").glob("*/*/*"))) == 8  # both stages show the same images
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,7 @@ class StagePlan:
     total_steps: int
     flops: int  # in all
     hours: float
+    features: int  # bytes of its images' features in 16 bits, on disk
 
 
 def plan(cfg: DictConfig) -> list[StagePlan]:
@@ -107,7 +108,8 @@ def _stage(settings: dict[str, Any], name: str) -> StagePlan:
     model = _model(settings)
     train_only(model, stage["trained"])
     held = settings["examples"].get(name) or settings["examples"]["instruct"]
-    image_tokens = held["images"] * model.get_submodule("encoder").n_patches
+    encoder: Any = model.get_submodule("encoder")
+    image_tokens = held["images"] * encoder.n_patches
     load = Load(
         rows=stage.get("batch_size") or stage["data"]["batch_size"],
         tokens=0 if images_alone else held["text"] + image_tokens,
@@ -141,6 +143,7 @@ def _stage(settings: dict[str, Any], name: str) -> StagePlan:
         total_steps=total,
         flops=flops,
         hours=hours(flops, n_devices, _peak(settings), settings["mfu"]),
+        features=2 * number * held["images"] * encoder.n_patches * encoder.width,
     )
 
 
@@ -268,7 +271,7 @@ def _print(plans: list[StagePlan], settings: DictConfig) -> None:
     )
     print_table(
         f"Time on {settings.gpu} at a utilization of {settings.mfu:g}",
-        ["stage", "tokens per epoch", "steps per epoch", "steps", "FLOPs", "hours"],
+        ["stage", "tokens per epoch", "steps per epoch", "steps", "FLOPs", "hours", "features GiB"],
         [
             (
                 one.name,
@@ -277,6 +280,7 @@ def _print(plans: list[StagePlan], settings: DictConfig) -> None:
                 f"{one.total_steps:,}",
                 f"{one.flops:.2e}",
                 one.hours,
+                one.features / gib,
             )
             for one in plans
         ],

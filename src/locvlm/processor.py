@@ -112,8 +112,7 @@ class Processor:
         self.image_size = image_size
         self.patch_size = patch_size
         self.image_tokens = (image_size // patch_size) ** 2
-        self.mean = tuple(mean)
-        self.std = tuple(std)
+        self.mean, self.std = tuple(mean), tuple(std)
         self.suffix = suffix
         self.max_length = max_length
         self.reduced_decode = reduced_decode
@@ -122,19 +121,22 @@ class Processor:
         self.pad_id: int = self.end_id if tokenizer.pad_token is None else tokenizer.pad_token_id
         self._specials = tuple({*tokenizer.all_special_tokens, IMAGE})
 
-    def encode(self, sample: Sample, messages: Sequence[Message]) -> Example:
+    def encode(
+        self, sample: Sample, messages: Sequence[Message], pixel_values: Tensor | None = None
+    ) -> Example:
         """A finished conversation about `sample` as one training sequence.
+
+        `pixel_values`: what the model sees of it, such as its features; None: its pixels.
 
         Raises:
             DataError: the image cannot be read, or does not fit into `max_length` tokens.
         """
-        ids, weights = self._sequence(sample, messages)
-        ids, weights = ids[: self.max_length], weights[: self.max_length]
+        ids, weights = (each[: self.max_length] for each in self._sequence(sample, messages))
         return Example(
             input_ids=torch.from_numpy(ids),
             labels=torch.from_numpy(np.where(weights > 0, ids, IGNORE_INDEX)),
             loss_weights=torch.from_numpy(weights),
-            pixel_values=self.pixel_values(sample),
+            pixel_values=self.pixel_values(sample) if pixel_values is None else pixel_values,
         )
 
     def prompt(
@@ -220,8 +222,7 @@ class Processor:
         """
         folder = Path(folder)
         try:
-            missing = [name for name in (FILE, "tokenizer.json") if not (folder / name).is_file()]
-            if missing:
+            if missing := [n for n in (FILE, "tokenizer.json") if not (folder / n).is_file()]:
                 raise DataError(f"{missing[0]} is missing")
             config = read_json(folder / FILE)
             parts = {name: build(config.pop(name)) for name in ("coordinates", "geometry", "chat")}
@@ -265,8 +266,7 @@ class Processor:
         text = text.encode("utf-8", "replace").decode()  # a surrogate is half a character, no text
         # A user's text must never become a special token: "</s>" would end the answer.
         for special in self._specials:
-            if special in text:
-                text = text.replace(special, f"{special[0]} {special[1:]}")
+            text = text.replace(special, f"{special[0]} {special[1:]}")
         return text
 
     def _sequence(

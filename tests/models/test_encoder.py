@@ -63,6 +63,13 @@ def test_weights_that_pool_patches_are_dropped_where_they_are_loaded_too(tmp_pat
     assert TimmEncoder(**encoder.config()).vit.state_dict().keys() == own.keys()
 
 
+def test_features_that_it_gave_before_stay_as_they_are():
+    encoder = make()
+    features = encoder(torch.randn(2, 3, 32, 32)).detach()
+    assert torch.equal(encoder(features), features)
+    assert encoder(features.half()).dtype == torch.float32
+
+
 def test_images_of_another_type_are_read_in_the_weights_type():
     assert make().bfloat16()(torch.zeros(1, 3, 32, 32)).dtype == torch.bfloat16
 

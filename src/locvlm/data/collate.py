@@ -19,7 +19,8 @@ class Batch(TypedDict):
     attention_mask: (B, T) bool; False on padding
     labels:         (B, T) int64; IGNORE_INDEX where nothing is learned
     loss_weights:   (B, T) float32; what each label weighs in the loss
-    pixel_values:   (N, 3, S, S) uint8; images in the order of their placeholders
+    pixel_values:   (N, 3, S, S) uint8; images in the order of their placeholders. Or (N, P, E), the
+                    features of a frozen encoder
     position_ids:   (B, T) int64, in packed batches only; 0 where an example begins, and on padding
     layout:         a `locvlm.models.layout.Layout`, which training adds
     """
@@ -51,7 +52,12 @@ def collate(examples: Sequence[Example], pad_id: int) -> Batch:
 
 
 def join_images(images: Sequence[Tensor]) -> Tensor:
-    """(N_i, 3, S, S) images to (N, 3, S, S), channels last in memory as decoders leave them."""
+    """(N_i, 3, S, S) images to (N, 3, S, S), channels last in memory as decoders leave them.
+
+    Their features, (N_i, P, E) to (N, P, E), likewise.
+    """
+    if images[0].ndim == 3:
+        return torch.cat(list(images))
     # torch copies pieces of one layout at once; as channels first it goes number by number.
     return torch.cat([each.permute(0, 2, 3, 1) for each in images]).permute(0, 3, 1, 2)
 

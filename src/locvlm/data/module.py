@@ -6,15 +6,18 @@ from functools import partial
 from typing import Any
 
 from lightning import LightningDataModule
+from torch import Tensor
 
 from locvlm.chat import ChatFormat
 from locvlm.data.collate import collate
 from locvlm.data.loader import BatchSampler, Loader
 from locvlm.data.packing import pack
 from locvlm.data.quarantine import BadSamples
+from locvlm.data.shards import Shards
 from locvlm.data.stream import Examples, Source
 from locvlm.errors import ConfigError
 from locvlm.processor import Example, Processor
+from locvlm.types import Sample
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +41,9 @@ class LocVLMDataModule(LightningDataModule):
         max_bad_samples: bad samples that are skipped before the run stops; each counts once.
         chat: another chat format than the processor's, such as `plain` for stage 1.
         seed: of order, objectives and prompts.
+
+    Attributes:
+        look: as in `Examples`.
 
     Raises:
         ConfigError: batches are empty.
@@ -72,6 +78,7 @@ class LocVLMDataModule(LightningDataModule):
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
         self.pack = pack
         self.bad_samples = BadSamples(max_bad_samples)
+        self.look: Callable[[Sample], Tensor] | None = None
 
     def train_dataloader(self) -> Loader:
         return self._loader("train")
@@ -103,7 +110,13 @@ class LocVLMDataModule(LightningDataModule):
             self.processor,
             epoch_length=self.lengths[split],
             seed=self.seed,
+            look=self.look,
         )
+
+    def shards(self) -> list[Shards]:
+        """Of all sources that take part, in training and validation."""
+        sources = [source for split in self.sources.values() for source in split if source.is_drawn]
+        return [Shards(str(source.shards), source.cache) for source in sources]
 
     def collate(self) -> Callable[[Sequence[Example]], Any]:
         """Examples to a batch."""

@@ -3,11 +3,12 @@
 Every example is a pure function of (seed, pass, sample): workers and ranks only share the work.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Protocol, TypedDict
 
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from locvlm.data.mixture import Draw, Mixture
@@ -76,6 +77,7 @@ class Examples(Dataset[Loaded]):
         processor: encodes samples.
         epoch_length: examples per epoch; None takes as many as the sources hold.
         seed: of order, objectives and prompts.
+        look: gives what the model sees of a sample, such as `Features`; None: its pixels.
 
     Attributes:
         shards: of the sources that are drawn.
@@ -95,7 +97,9 @@ class Examples(Dataset[Loaded]):
         *,
         epoch_length: int | None = None,
         seed: int = 0,
+        look: Callable[[Sample], Tensor] | None = None,
     ):
+        self.look = look
         self.sources = [source for source in sources if source.is_drawn]
         self.processor = processor
         self.seed = seed
@@ -149,7 +153,8 @@ class Examples(Dataset[Loaded]):
 
     def _example(self, draw: Draw) -> Example:
         sample, messages = self.sample(draw)
-        return self.processor.encode(sample, messages)
+        seen = None if self.look is None else self.look(sample)
+        return self.processor.encode(sample, messages, seen)
 
 
 def _check_readable(shards: Shards) -> None:

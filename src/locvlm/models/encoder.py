@@ -91,13 +91,17 @@ class TimmEncoder(nn.Module):
         """Images to (N, P, E) patch features, row by row.
 
         Args:
-            pixel_values: (N, 3, S, S) uint8 as the processor makes them, or normalized floats.
+            pixel_values: (N, 3, S, S) uint8 as the processor makes them, or normalized floats; or
+                (N, P, E) features that it gave before, which stay as they are.
         """
+        dtype = next(self.parameters()).dtype
+        if pixel_values.ndim == 3:
+            return pixel_values.to(dtype)
         if pixel_values.dtype == torch.uint8:
             pixel_values = normalize(pixel_values, self.mean, self.std)
         features: Tensor
         [features] = self.vit.forward_intermediates(
-            pixel_values.to(next(self.parameters()).dtype),
+            pixel_values.to(dtype),
             indices=[self.layer],
             norm=self.norm,
             stop_early=True,

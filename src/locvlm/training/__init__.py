@@ -2,6 +2,7 @@
 
 from locvlm.training.callbacks import Bar, RandomState
 from locvlm.training.encoder import EncoderModule
+from locvlm.training.features import CacheFeatures
 from locvlm.training.guards import FiniteLoss, OutOfMemory
 from locvlm.training.module import LocVLMModule
 from locvlm.training.optim import MuonAdamW, adamw, adamw8bit, cosine, wsd
@@ -12,6 +13,7 @@ from locvlm.training.throughput import Throughput
 __all__ = [
     "FSDP",
     "Bar",
+    "CacheFeatures",
     "EncoderModule",
     "FiniteLoss",
     "LocVLMModule",
