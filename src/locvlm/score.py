@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 
 OWN = ("answers", "output", "seed")
-CHOSEN = ("judge", "judge.predictor", "judge.predictor.dialect")
+CHOSEN = ("judge", "judge.predictor", "judge.predictor.dialect", "source", "dialect")
 
 
 @plain_errors
@@ -60,6 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print((__doc__ or "").replace("BENCHMARKS", ", ".join(benchmark_names())))
         return
     set_up_logging()
+    if not any(argument.startswith("answers=") for argument in given):
+        # A file of referring expressions may hold the predictions as well: either key names it.
+        both = [argument for argument in given if argument.startswith("expressions=")]
+        given += [f"answers={argument.partition('=')[2]}" for argument in both]
     cfg = compose_plain(
         "score", "benchmark", given, names=benchmark_names(), own=OWN, chosen=CHOSEN
     )
@@ -84,7 +88,8 @@ def score(cfg: DictConfig) -> dict[str, Any]:
     benchmark: Recordable = instantiate(cfg.benchmark)
     questions = benchmark.questions()
     matched = match(questions, benchmark.read_answers(cfg.answers))
-    found = benchmark.score(matched.answers, _no_model)
+    # Benchmarks whose answers hold locations read recorded ones themselves.
+    found = benchmark.score(matched.answers, getattr(benchmark, "read", _no_model))
     if not found.metrics:
         raise DataError(
             f"no answer can be scored: {benchmark.name} has nothing to compare it with",

@@ -6,6 +6,8 @@ import pytest
 from PIL import Image
 
 from locvlm.coordinates import IVB, parse
+from locvlm.errors import ConfigError
+from locvlm.evaluation.metrics.java import check_programs
 from locvlm.geometry import resize
 from locvlm.located import Located
 from locvlm.predictors.ask import Answer
@@ -37,6 +39,15 @@ def values(score):
 
 def counts(score):
     return {metric.key: metric.estimate.n for metric in score.metrics}
+
+
+@pytest.fixture(scope="session")
+def java_programs():
+    """Skips where Java, or the package that brings the programs, is not installed."""
+    try:
+        return check_programs()
+    except ConfigError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture

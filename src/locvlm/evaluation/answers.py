@@ -1,7 +1,7 @@
 """Recorded answers in the files that official programs read, joined with their questions."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,11 +48,20 @@ def read_answers(file: str | Path, ids: Sequence[str], texts: Sequence[str]) -> 
     Raises:
         DataError: the file is missing or malformed, or a record lacks either; names the record.
     """
+    return to_given(
+        file,
+        (
+            (_field(record, ids, where), _field(record, texts, where))
+            for where, record in records(file)
+        ),
+    )
+
+
+def to_given(file: str | Path, answers: Iterable[tuple[str, str]]) -> Given:
+    """What `file` says: (id, text) of each answer, in its order."""
     found: dict[str, str] = {}
     repeated: dict[str, None] = {}
-    for where, record in records(file):
-        key = _field(record, ids, where)
-        text = _field(record, texts, where)
+    for key, text in answers:
         if found.get(key, text) != text:
             repeated[key] = None
         found[key] = text

@@ -6,7 +6,7 @@ from math import isfinite
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from locvlm.errors import DataError
-from locvlm.evaluation.bootstrap import Estimate, Ratio, estimate
+from locvlm.evaluation.bootstrap import Estimate, Pooled, Ratio, estimate
 from locvlm.types import Location
 
 FORMAT = 1
@@ -45,7 +45,7 @@ class Column(NamedTuple):
 
     key: str
     title: str
-    ratio: Ratio
+    ratio: Ratio | Pooled
     better: Better = "higher"
     headline: str = ""
     chance: float | None = None

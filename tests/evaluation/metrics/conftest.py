@@ -4,19 +4,8 @@ import json
 
 import pytest
 
-from locvlm.errors import ConfigError
-from locvlm.evaluation.metrics.java import check_programs
 from locvlm.evaluation.metrics.ptb import ptb_words
 from locvlm.evaluation.metrics.wording import regrouped
-
-
-@pytest.fixture(scope="session")
-def java_programs():
-    """Skips where Java, or the package that brings the programs, is not installed."""
-    try:
-        return check_programs()
-    except ConfigError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

@@ -72,7 +72,7 @@ class Localization:
             metrics += _metrics(chosen, naming, self.seed) if chosen else []
         items = [case.item for case in cases]
         counts = {"questions": len(items), "images": len({item.image for item in items})}
-        return Score(metrics, items, counts, [_histogram(items)] if items else [])
+        return Score(metrics, items, counts, [overlap_histogram(items)] if items else [])
 
 
 class _Case(NamedTuple):
@@ -99,13 +99,31 @@ def _judge(answer: Answer, read: Read) -> _Case:
     overlap = float(paired_iou([box], [true])[0])
     boxes = [instance.box for instance in question.sample.instances if not instance.crowd]
     best = best_iou(box, boxes)
-    name = question.meta["name"]
+    naming = question.meta["naming"]
+    item = box_item(answer, box, overlap, f"Where is it, named by {naming}?", best)
+    return _Case(item, naming, box, true, best)
+
+
+def box_item(
+    answer: Answer, box: Box | None, overlap: float, group: str, best: float = 0.0
+) -> Item:
+    """A question for the object `meta["name"]` at `meta["box"]`, and what came of it.
+
+    Args:
+        answer: of a model.
+        box: that counts of it; None where there is none.
+        overlap: of that box with the true one.
+        group: title of the gallery.
+        best: overlap with the object of the image that the box fits best, where all are known.
+    """
+    question, name = answer.question, answer.question.meta["name"]
+    true = Box(*question.meta["box"])
     marks = [Mark("true", true, name)]
     if box is not None:
         marks.append(Mark("predicted", box, f"IoU {overlap:.2f}"))
-    item = Item(
+    return Item(
         key=question.key,
-        group=f"Where is it, named by {question.meta['naming']}?",
+        group=group,
         image=question.sample.key,
         question=spoken(question.messages[-1].parts),
         answer=answer.text,
@@ -114,7 +132,6 @@ def _judge(answer: Answer, read: Read) -> _Case:
         score=overlap,
         marks=tuple(marks),
     )
-    return _Case(item, question.meta["naming"], box, true, best)
 
 
 def _outcome(text: str, box: Box | None, overlap: float, best: float) -> str:
@@ -125,10 +142,11 @@ def _outcome(text: str, box: Box | None, overlap: float, best: float) -> str:
     return "other object" if best >= THRESHOLD else "missed"
 
 
-def _histogram(items: Sequence[Item]) -> Histogram:
+def overlap_histogram(items: Sequence[Item], table: str = TABLE) -> Histogram:
+    """How often overlaps occur, in `BINS` bins, below a table."""
     counts, _ = np.histogram([item.score for item in items], bins=BINS, range=(0, 1))
     title = "Overlap (IoU) of predicted and true boxes; from 0.5 on an object counts as found"
-    return Histogram(TABLE, title, tuple(int(count) for count in counts), THRESHOLD)
+    return Histogram(table, title, tuple(int(count) for count in counts), THRESHOLD)
 
 
 def _metrics(cases: Sequence[_Case], naming: str, seed: int) -> list[Metric]:

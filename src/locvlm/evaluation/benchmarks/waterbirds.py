@@ -178,7 +178,7 @@ def _difference(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     return found
 
 
-def _value(of: Ratio) -> float:
+def _value(of: Ratio | Pooled) -> float:
     return of.value
 
 
