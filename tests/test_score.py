@@ -127,12 +127,13 @@ def test_mistakes_are_messages(given, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_neither_torch_nor_transformers_is_needed(files):
+def test_neither_torch_nor_transformers_is_needed(files, videos):
     code = (
         "import sys; from locvlm.score import main; main(sys.argv[1:]); "
         "assert not {'torch', 'transformers', 'matplotlib'} & set(sys.modules)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments(files)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    for given in (arguments(files), videos):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *given], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr

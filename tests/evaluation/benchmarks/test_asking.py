@@ -1,8 +1,10 @@
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from locvlm.evaluation.benchmarks.asking import first_box, seeded, spoken, where_is
+from locvlm.evaluation.benchmarks.asking import first_box, half_present, seeded, spoken, where_is
 from locvlm.predictors.ask import Answer
 from locvlm.types import Box, Point, Question, Sample
 from tests.evaluation.conftest import read
@@ -59,3 +61,11 @@ def test_locations_are_spoken_as_rounded_pixels():
 @given(st.text())
 def test_words_are_spoken_as_they_are(text):
     assert spoken((text,)) == text
+
+
+def test_as_many_absent_names_as_present_ones():
+    assert half_present(["a"], ["x", "y"], 2, Random(0)) in (
+        [("a", True), ("x", False)],
+        [("a", True), ("y", False)],
+    )
+    assert half_present([], ["x"], 2, Random(0)) == []

@@ -74,9 +74,10 @@ BY_PARITY = ("landbird", "waterbird")
 
 
 def test_a_missing_group_has_no_delta_and_is_not_the_worst(tmp_path):
-    benchmark = Waterbirds(write(tmp_path, ["1,a.jpg,1,2,1"]), prompt=PROMPT)
+    benchmark = Waterbirds(write(tmp_path, ["1,a.jpg,0,2,0"]), prompt=PROMPT)
     found = values(score(benchmark, bird))
-    assert math.isnan(found["waterbirds.waterbird_delta"])
+    assert math.isnan(found["waterbirds.landbird_delta"])
+    assert math.isnan(found["waterbirds.waterbird_on_water"])
     assert found["waterbirds.worst_group"] == 1
 
 
