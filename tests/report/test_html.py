@@ -67,6 +67,29 @@ def test_an_item_without_an_image_is_shown_by_its_words(results):
     assert "missed" in page
 
 
+def test_closed_answers_show_how_sure_they_were_and_what_was_said_for_what(results):
+    items = [
+        item(1, "right", 1.0, wanted="yes", said="yes", confidence=0.9),
+        item(2, "false yes", 0.0, wanted="<no>", said="yes", confidence=0.7),
+    ]
+    page = render_page(results, items, lambda _: None)
+    assert "Expected calibration error: 40.0 %" in page
+    assert page.count('class="plot square"') == 1
+    assert page.count('<table class="confusion">') == 1
+    assert "&lt;no&gt;</th>" in page
+
+
+def test_files_of_before_have_no_such_plots(results):
+    page = render_page(results, [item(1, "missed", 0.0)], lambda _: None)
+    assert 'class="plot square"' not in page
+    assert '<table class="confusion">' not in page
+
+
+def test_notes_stand_above_all_tables(results):
+    page = render_page(results | {"notes": ["3 of <9> images leaked"]}, [], lambda _: None)
+    assert page.index("3 of &lt;9&gt; images leaked") < page.index("<h2>")
+
+
 def test_the_same_results_give_the_same_page(results, photo):
     items = [item(n, "missed", 0.0) for n in range(20)]
     assert render_page(results, items, lambda _: photo) == render_page(

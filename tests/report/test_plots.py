@@ -1,7 +1,7 @@
 import re
 from xml.etree import ElementTree
 
-from locvlm.report.plots import forest, histogram, interval_bar
+from locvlm.report.plots import forest, histogram, interval_bar, reliability_plot
 
 
 def test_a_bar_shows_value_interval_and_chance():
@@ -26,6 +26,19 @@ def test_a_histogram_colors_bins_by_the_threshold():
 
 def test_an_empty_histogram_is_drawn_as_well():
     assert len(re.findall("<rect", histogram([0, 0], 0.5))) == 2
+
+
+def test_reliability_shows_each_bin_where_its_confidence_and_accuracy_meet():
+    plot = ElementTree.fromstring(reliability_plot([None, (1, 0.25, 0.5), (100, 0.75, 0.75)]))
+    few, many = plot.findall("circle")
+    assert (few.get("cx"), few.get("cy")) == ("60.0", "120.0")
+    assert (many.get("cx"), many.get("cy")) == ("180.0", "60.0")
+    assert float(few.get("r")) < float(many.get("r"))
+    gaps = [line for line in plot.findall("line") if line.get("class") == "gap"]
+    assert [(gap.get("y1"), gap.get("y2")) for gap in gaps] == [
+        ("120.0", "180.0"),
+        ("60.0", "60.0"),
+    ]
 
 
 def test_a_forest_has_a_row_for_each_name_on_one_axis_around_the_values():

@@ -45,6 +45,7 @@ def test_text_is_never_a_formula(first):
 
 def test_numbers_stay_numbers_and_nothing_is_empty():
     assert csv_text(["a", "b"], [[-0.5, None]]) == "a,b\n-0.5,\n"
+    assert csv_text(["-1e-5"], []) == "-1e-5\n"
 
 
 @given(st.lists(st.text(), min_size=1, max_size=4))

@@ -13,8 +13,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
+from locvlm.report.closed import Confusion, Reliability, confusions, reliability
 from locvlm.report.draw import COLORS, draw_marks
-from locvlm.report.plots import histogram, interval_bar
+from locvlm.report.plots import histogram, interval_bar, reliability_plot
 from locvlm.report.tables import Table, interval, percent, tables
 
 Item = Mapping[str, Any]
@@ -53,11 +54,13 @@ class Gallery:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of the benchmark: its tables, then its pictures."""
+    """A part of the benchmark: its tables, what its closed answers show, then its pictures."""
 
     name: str
     tables: Sequence[Table]
     galleries: Sequence[Gallery]
+    reliability: Reliability | None = None
+    confusions: Sequence[Confusion] = ()
 
 
 def render_page(
@@ -94,6 +97,7 @@ def page_environment() -> Environment:
     )
     environment.globals |= {"percent": percent, "interval": interval, "colors": COLORS}
     environment.globals |= {"bar": _bar, "histogram": histogram}
+    environment.globals |= {"reliability_plot": reliability_plot}
     return environment
 
 
@@ -101,16 +105,21 @@ def sections(
     results: Mapping[str, Any], items: Sequence[Item], image_of: Callable[[str], bytes | None]
 ) -> list[Section]:
     """Tables and galleries by the part of the benchmark that their keys begin with."""
-    parts = dict.fromkeys(metric["key"].split(".")[0] for metric in results["metrics"])
+    parts: dict[str, list[Mapping[str, Any]]] = {}
+    for metric in results["metrics"]:
+        parts.setdefault(metric["key"].split(".")[0], []).append(metric)
+    of: dict[str, list[Item]] = {part: [] for part in parts}
+    for item in items:
+        of.setdefault(item["key"].split("/")[0], []).append(item)
     return [
         Section(
             part,
-            tables(
-                [metric for metric in results["metrics"] if metric["key"].startswith(f"{part}.")]
-            ),
-            galleries([item for item in items if item["key"].startswith(f"{part}/")], image_of),
+            tables(metrics),
+            galleries(of[part], image_of),
+            reliability(of[part]),
+            confusions(of[part]),
         )
-        for part in parts
+        for part, metrics in parts.items()
     ]
 
 

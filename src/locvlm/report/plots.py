@@ -7,6 +7,7 @@ from markupsafe import Markup, escape
 
 _BAR, _HEIGHT = 120, 10
 _WIDTH, _PLOT_HEIGHT, _FLOOR = 520, 150, 126
+_SQUARE = 240
 _NAMES, _LETTERS, _LINE = 190, 30, 22  # of names beside a plot: width, length; height of a row
 
 
@@ -51,6 +52,33 @@ def histogram(counts: Sequence[int], threshold: float) -> Markup:
         f'<svg class="plot" viewBox="-8 0 {_WIDTH + 16} {_PLOT_HEIGHT}" role="img">'
         f'<line class="axis" x1="0" x2="{_WIDTH}" y1="{_FLOOR}" y2="{_FLOOR}"/>'
         f"{''.join(bars)}{''.join(labels)}</svg>"
+    )
+
+
+def reliability_plot(bins: Sequence[tuple[int, float, float] | None]) -> Markup:
+    """Accuracy over confidence, both from 0 to 1; what is well calibrated lies on the diagonal.
+
+    Args:
+        bins: number of answers, their mean confidence and the share that is right; None: no answer.
+    """
+    most = max((one[0] for one in bins if one), default=1)
+    parts = [f'<line class="diagonal" x1="0" x2="{_SQUARE}" y1="{_SQUARE}" y2="0"/>']
+    for at in (0, 0.25, 0.5, 0.75, 1):
+        x, y = _SQUARE * at, _SQUARE * (1 - at)
+        parts.append(f'<line class="grid" x1="0" x2="{_SQUARE}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<text x="{x:.1f}" y="{_SQUARE + 16}">{at:g}</text>')
+        parts.append(f'<text class="side" x="-8" y="{y + 4:.1f}">{at:g}</text>')
+    for n, confidence, accuracy in filter(None, bins):
+        x, y = _SQUARE * confidence, _SQUARE * (1 - accuracy)
+        parts.append(
+            f'<line class="gap" x1="{x:.1f}" x2="{x:.1f}" y1="{y:.1f}" y2="{_SQUARE - x:.1f}"/>'
+            f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="{3 + 6 * (n / most) ** 0.5:.1f}">'
+            f"<title>{n} answers, {confidence:.2f} sure, {accuracy:.2f} right</title></circle>"
+        )
+    parts.append(f'<text x="{_SQUARE / 2}" y="{_SQUARE + 34}">confidence</text>')
+    return Markup(
+        f'<svg class="plot square" viewBox="-34 -12 {_SQUARE + 48} {_SQUARE + 52}" role="img">'
+        f"{''.join(parts)}</svg>"
     )
 
 

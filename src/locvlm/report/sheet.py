@@ -47,5 +47,13 @@ def _line(cells: Iterable[str]) -> str:
 def _cell(value: str | float | None) -> str | float:
     if isinstance(value, str):
         lines = value.replace("\r\n", "\n").replace("\r", "\n")  # csv does not quote a lone \r
-        return f"'{lines}" if lines.startswith(_FORMULA) else lines
+        return f"'{lines}" if lines.startswith(_FORMULA) and not _is_number(lines) else lines
     return "" if value is None else value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from locvlm.report.sheet import markdown_cell, markdown_table
 from locvlm.report.tables import percent
 
 Metric = Mapping[str, Any]
@@ -62,10 +63,8 @@ def rows(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
 def markdown(title: str, runs: Sequence[Run]) -> str:
     """The table of `rows` in Markdown."""
     titles, body = rows(runs)
-    n_keys = len(varied(runs))
-    rule = ["---"] * n_keys + ["---:"] * (len(titles) - n_keys)
-    lines = [f"| {' | '.join(_escaped(cell) for cell in row)} |" for row in (titles, rule, *body)]
-    return "\n".join([f"# {title}", "", *lines, "", NOTE, ""])
+    table = markdown_table(titles, body, n_left=len(varied(runs)))
+    return "\n".join([f"# {markdown_cell(title)}", "", table, "", NOTE, ""])
 
 
 def csv_text(runs: Sequence[Run]) -> str:
@@ -150,7 +149,3 @@ def _percents(metric: Metric | None) -> Interval | None:
 def _union(groups: Any) -> list[str]:
     """All names once, in the order in which they first come."""
     return list(dict.fromkeys(name for group in groups for name in group))
-
-
-def _escaped(cell: str) -> str:
-    return cell.replace("|", "\\|")

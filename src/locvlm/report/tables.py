@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from locvlm.report.sheet import csv_text, markdown_cell, markdown_table
+
 Metric = Mapping[str, Any]
 
 
@@ -106,23 +108,22 @@ def headline_rows(metrics: Sequence[Metric]) -> tuple[list[str], list[list[str]]
 
 def markdown(results: Mapping[str, Any]) -> str:
     """All tables in Markdown, under the title of the run."""
-    lines = [f"# {results['title']}", "", results["summary"], ""]
+    lines = [f"# {markdown_cell(results['title'])}", "", markdown_cell(results["summary"]), ""]
+    for note in results.get("notes", ()):
+        lines += [f"**Note:** {markdown_cell(note)}", ""]
     for table in tables(results["metrics"]):
-        titles, rows = table_rows(table)
-        lines += [
-            f"## {table.title}",
-            "",
-            _line(titles),
-            _line(["---"] + ["---:"] * len(titles[1:])),
-        ]
-        lines += [*(_line(row) for row in rows), ""]
+        lines += [f"## {markdown_cell(table.title)}", "", markdown_table(*table_rows(table)), ""]
     lines += ["Percent, with 95 % bootstrap intervals over images.", ""]
     return "\n".join(lines)
 
 
+def metrics_csv(results: Mapping[str, Any]) -> str:
+    """All metrics, one on a line, as fractions."""
+    titles = ["key", "table", "row", "column", "value", "low", "high", "n", "better", "chance"]
+    return csv_text(
+        titles, ([metric.get(name) for name in titles] for metric in results["metrics"])
+    )
+
+
 def _cells(table: Table, row: str) -> list[Metric | None]:
     return [table.cell(row, column) for column in table.columns]
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
