@@ -13,6 +13,9 @@ import locvlm.evaluate  # noqa: F401  (it registers the schema)
 from locvlm.chat import ChatFormat
 from locvlm.dialects import fractions
 from locvlm.errors import CheckpointError, ConfigError, DataError
+from locvlm.models import LocVLM
+from locvlm.models.llava_export import export_llava
+from locvlm.predictors.locvlm import LocVLMPredictor
 from locvlm.predictors.transformers import TransformersPredictor
 from locvlm.types import Box, Message, Question, Sample
 from tests import vlms
@@ -248,6 +251,18 @@ def test_what_a_models_files_say_of_generation_changes_nothing(folder, llava, tm
     settings = {"do_sample": True, "temperature": 9.0, "repetition_penalty": 1.9, "eos_token_id": 2}
     (copy / "generation_config.json").write_text(json.dumps(settings))
     assert load("llava1_5", copy).answer(questions()) == llava.answer(questions())
+
+
+def test_an_exported_locvlm_answers_as_the_locvlm_itself(checkpoint, tmp_path):
+    export_llava(LocVLM.from_pretrained(checkpoint), tmp_path / "exported")
+    bins = ("dialect@predictor.dialect=ivb", "predictor.dialect.bins=32")
+    theirs = load("transformers", tmp_path / "exported", *bins)
+    ours = LocVLMPredictor(checkpoint, max_new_tokens=6, device="cpu")
+    located = (Message("user", ("What is at ", Box(12, 10, 24, 20), "?")),)
+    asked = [*questions(), Question("located", SAMPLES[0], located, ("Yes.", "No."))]
+    assert theirs.answer(asked) == ours.answer(asked)
+    for found, expected in zip(theirs.score(asked), ours.score(asked), strict=True):
+        assert found == pytest.approx(expected, rel=1e-3)
 
 
 def test_a_question_without_an_image_may_stand_among_others(llava):

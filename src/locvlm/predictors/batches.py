@@ -3,6 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+import torch
+
+from locvlm.errors import LocVLMError
 from locvlm.types import Question
 
 T = TypeVar("T")
@@ -20,6 +23,9 @@ def in_batches(
         questions: any, about any images.
         size: of them at a time.
         run: gives one result for each question of a batch, in its order.
+
+    Raises:
+        LocVLMError: the device's memory is too small for a batch.
     """
     groups: dict[int, list[tuple[int, int]]] = {}
     for n, question in enumerate(questions):
@@ -28,7 +34,16 @@ def in_batches(
     found: dict[int, T] = {}
     for start in range(0, len(order), size):
         batch = order[start : start + size]
-        found.update(zip(batch, run([questions[n] for n in batch]), strict=True))
+        try:
+            results = run([questions[n] for n in batch])
+        except torch.OutOfMemoryError as error:
+            raise LocVLMError(
+                f"the device's memory is full with a batch of {len(batch)} questions",
+                where=questions[batch[-1]].key,
+                fix="lower predictor.batch_size; what was answered is kept. torch says: "
+                f"{str(error).splitlines()[0]}",
+            ) from error
+        found.update(zip(batch, results, strict=True))
     return [found[n] for n in range(len(questions))]
 
 

@@ -52,18 +52,21 @@ def end_ids(model: Any) -> list[int]:
 
 
 def speak_plainly(model: Any, pad_id: int) -> None:
-    """Takes away what a model's own files say of generation, but for its start and end.
+    """Takes away what a model's own files say of generation, but for tokens that have a meaning.
 
     Samplings and penalties of repetition are for chats: the same digit stands twice in many boxes.
     """
-    start = model.generation_config.decoder_start_token_id
+    own = model.generation_config
+    start = own.decoder_start_token_id
     if start is None:
         start = getattr(model.config.get_text_config(), "decoder_start_token_id", None)
     plain = GenerationConfig(
-        bos_token_id=model.generation_config.bos_token_id,
+        bos_token_id=own.bos_token_id,
         eos_token_id=end_ids(model) or None,
         pad_token_id=pad_id,
         decoder_start_token_id=start,
+        suppress_tokens=own.suppress_tokens,
+        begin_suppress_tokens=own.begin_suppress_tokens,
     )
     for part in model.modules():  # BLIP-2's and Kosmos-2's language models generate themselves
         if hasattr(part, "generation_config"):
