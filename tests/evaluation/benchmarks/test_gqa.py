@@ -107,6 +107,12 @@ def test_reads_real_files_and_folders_of_them(real_data):
     assert found["accuracy"] == found["structural.query"] == found["semantic.rel"] == 100
 
 
+def test_the_parts_of_a_folder_are_read_by_their_names(tmp_path):
+    for key in "2031":
+        write(tmp_path, {key: record("yes")}, f"part_{key}.json")
+    assert [question.meta["id"] for question in Gqa(tmp_path).questions()] == list("0123")
+
+
 def test_reads_answers_of_the_official_program_and_of_llava(gqa, real_data, tmp_path):
     file = tmp_path / "testdev_predictions.json"
     file.write_text(json.dumps([{"questionId": "01", "prediction": "yes"}]))

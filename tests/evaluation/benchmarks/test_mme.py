@@ -91,7 +91,9 @@ def test_asks_with_the_images_of_the_first_column(tmp_path):
 @pytest.mark.parametrize("end", ["\r\n", "\n\n", "\n"])
 def test_line_ends_and_empty_lines_do_not_matter(tmp_path, end):
     file = write(tmp_path, [(*line, line[2]) for line in LINES], end=end)
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())  # nor does a mark of Windows
     mme = Mme(file)
+    assert mme.questions()[0].sample.key == "a.jpg"
     assert mme.figures(score(mme, *mme.read_answers(file).texts.values()))["score"] == 200
 
 
@@ -114,6 +116,14 @@ def test_files_that_hold_no_pairs_are_refused(tmp_path, lines, message, where):
     with pytest.raises(DataError, match=message) as error:
         Mme(file)
     assert error.value.where == f"{file}{where}"
+
+
+def test_a_question_answered_twice_is_named(tmp_path):
+    lines = [(*line, line[2]) for line in LINES]
+    file = write(tmp_path, [*lines, (*lines[0][:3], "No"), lines[1]])
+    given = Mme(file).read_answers(file)
+    assert given.repeated == [f"a.jpg: {LINES[0][1]}"]
+    assert given.texts[given.repeated[0]] == "No"
 
 
 def test_answers_need_the_fourth_column(mme):

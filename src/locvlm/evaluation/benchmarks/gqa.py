@@ -214,7 +214,7 @@ def _entries(file: str, prompt: str) -> Iterator[Entry]:
         try:
             types = record.get("types") or {}
             meta = {
-                "balanced": record["isBalanced"] is True,
+                "balanced": bool(record["isBalanced"]),
                 "structural": str(types.get("structural") or ""),
                 "semantic": str(types.get("semantic") or ""),
                 "entailed": [str(other) for other in record.get("entailed") or ()],
