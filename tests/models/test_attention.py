@@ -2,6 +2,8 @@ from functools import partial
 
 import pytest
 import torch
+import torch.nn.functional as F
+from transformers import modeling_flash_attention_utils as flash
 
 from locvlm.data.collate import collate
 from locvlm.data.packing import pack
@@ -47,6 +49,31 @@ def test_packed_rows_learn_what_padded_ones_learn(processor, examples, architect
     assert len(packed["input_ids"]) < len(examples)
     expected, wanted = loss_and_gradients(model, collate(examples, processor.pad_id))
     loss, found = loss_and_gradients(model, packed)
+    assert torch.allclose(loss, expected, atol=1e-5)
+    for name, gradient in wanted.items():
+        assert torch.allclose(found[name], gradient, atol=1e-4), name
+
+
+def varlen(query, key, value, cu_seqlens_q, cu_seqlens_k, **_):
+    """What FlashAttention computes of (T, H, d) heads, for it runs on GPUs only."""
+    assert cu_seqlens_q.dtype == torch.int32
+    parts = [heads.split(cu_seqlens_k.diff().tolist()) for heads in (query, key, value)]
+    seen = [
+        F.scaled_dot_product_attention(*(part.transpose(0, 1) for part in three), is_causal=True)
+        for three in zip(*parts, strict=True)
+    ]
+    return torch.cat(seen, dim=1).transpose(0, 1)
+
+
+def test_flash_attention_stays_inside_the_examples_of_all_rows(processor, examples, monkeypatch):
+    model = make_model(processor=processor)
+    batch = pack([*examples, *examples], processor.pad_id)
+    assert 1 < len(batch["input_ids"]) < len(examples)
+    expected, wanted = loss_and_gradients(model, batch)
+    functions = ((None, varlen, None, None, None), (lambda **kwargs: {}, None))
+    monkeypatch.setattr(flash, "lazy_import_flash_attention", lambda *_: functions)
+    model.language_model.config._attn_implementation = "flash_attention_2"
+    loss, found = loss_and_gradients(model, batch)
     assert torch.allclose(loss, expected, atol=1e-5)
     for name, gradient in wanted.items():
         assert torch.allclose(found[name], gradient, atol=1e-4), name

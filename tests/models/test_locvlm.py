@@ -121,6 +121,17 @@ def test_only_parts_that_learn_get_gradients_and_frozen_ones_stay_in_evaluation_
     model(**batch).backward()
     assert model.adapter.net[0].weight.grad is not None
     assert model.encoder.vit.patch_embed.proj.weight.grad is None
+    assert not model.features(batch["pixel_values"]).requires_grad  # no graph is kept of it
+
+
+def test_the_encoder_attends_by_fused_kernels_and_multiplies_in_the_precision_around_it(batch):
+    model, seen = make_model(), set()
+    for block in model.encoder.vit.blocks:
+        assert block.attn.fused_attn
+        block.mlp.fc1.register_forward_hook(lambda *args: seen.add(args[2].dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        model.features(batch["pixel_values"])
+    assert seen == {torch.bfloat16}
 
 
 def test_a_trained_encoder_gets_gradients(batch):

@@ -55,7 +55,7 @@ def test_they_get_the_answers_and_likelihoods_of_prompts_alone(
     processor, mixed, attention, architecture, monkeypatch
 ):
     if attention == "without masks":  # as flash attention, which is for GPUs
-        monkeypatch.setattr("locvlm.models.prefix._is_flash", lambda model: True)
+        monkeypatch.setattr("locvlm.models.prefix.is_flash", lambda model: True)
         attention = "sdpa"
     model = make_model(processor=processor, attention=attention, architecture=architecture)
     options = {"max_new_tokens": 40}

@@ -8,6 +8,7 @@ kernels that need no mask.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -41,7 +42,7 @@ def laid_out(model: PreTrainedModel, layout: Layout, inputs: Tensor) -> Iterator
     """Meanwhile a model that attends by example makes no mask.
 
     Args:
-        model: any causal LM; others than those of `attend_by_example` are left as they are.
+        model: any causal LM; others than those of `attend_by_example` keep their masks.
         layout: of the batch.
         inputs: (B, T, D) embeddings, padded on the right.
 
@@ -50,7 +51,7 @@ def laid_out(model: PreTrainedModel, layout: Layout, inputs: Tensor) -> Iterator
         no part of the context, for blocks that compute again do so after it has ended.
     """
     if model.config._attn_implementation != NAME:
-        yield {}
+        yield _for_flash(layout, inputs.device) if is_flash(model) else {}
         return
     # Without a mask transformers would look for examples itself, which waits for the device.
     ones = torch.ones(inputs.shape[:2], dtype=torch.bool, device=inputs.device)
@@ -59,6 +60,31 @@ def laid_out(model: PreTrainedModel, layout: Layout, inputs: Tensor) -> Iterator
         yield {"layout": layout, "attention_mask": ones}
     finally:
         _known.reset(token)
+
+
+def is_flash(model: PreTrainedModel) -> bool:
+    """Whether a causal LM uses FlashAttention, which takes no masks."""
+    return "flash" in (model.config._attn_implementation or "")
+
+
+def _for_flash(layout: Layout, device: torch.device) -> dict[str, Any]:
+    """Where examples begin, for one call over all rows laid end to end.
+
+    From positions transformers would find them in a single row only; in several, examples would
+    silently see each other.
+    """
+    if layout.examples is None:
+        return {}
+    lengths = [part.stop - part.start for _, part in layout.examples]
+    ends = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
+    ends = ends.to(device, non_blocking=True)
+    longest = max(lengths)
+    return {
+        "cu_seq_lens_q": ends,
+        "cu_seq_lens_k": ends,
+        "max_length_q": longest,
+        "max_length_k": longest,
+    }
 
 
 def _window(config: Any) -> int | None:

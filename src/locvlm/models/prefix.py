@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from locvlm.errors import DataError
+from locvlm.models.attention import is_flash
 from locvlm.models.language import caching, picking
 from locvlm.processor import Prompt
 
@@ -104,7 +105,7 @@ class Read:
         lengths = self.lengths.flatten().tolist()
         rows: list[list[Piece]] = [[] for _ in self.lengths]
         parents: list[list[int]] = [list(range(n_slots)) for _ in self.lengths]
-        if _is_flash(model):  # takes no masks: each text gets a row of its own
+        if is_flash(model.language_model):  # takes no masks: each text gets a row of its own
             self._split([place for place, _ in texts])
             rows = [[Piece(0, lengths[place], ids)] for place, ids in texts]
             logits = self._read(model, *_laid_out(model, rows))
@@ -205,7 +206,7 @@ def read_prompts(model: "LocVLM", prompts: Sequence[Prompt]) -> Read:
 
 def _groups(model: "LocVLM", prompts: Sequence[Prompt]) -> Iterator[list[int]]:
     """The places of prompts with one image and one text before it; all others stand alone."""
-    alone = _is_flash(model)
+    alone = is_flash(model.language_model)
     groups: dict[tuple[object, ...], list[int]] = {}
     for n, prompt in enumerate(prompts):
         images = prompt["pixel_values"]
@@ -216,10 +217,6 @@ def _groups(model: "LocVLM", prompts: Sequence[Prompt]) -> Iterator[list[int]]:
         else:
             groups[n,] = [n]
     yield from groups.values()
-
-
-def _is_flash(model: "LocVLM") -> bool:
-    return "flash" in (model.language_model.config._attn_implementation or "")
 
 
 def _n_shared(texts: Sequence[Tensor]) -> int:
