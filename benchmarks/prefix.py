@@ -29,13 +29,17 @@ NAMES = ("red circle", "blue square", "star", "green triangle", "object left of 
 
 
 class Shape(NamedTuple):
-    """Sizes of a model."""
+    """Sizes of a model; heads have 64 numbers, or 128 in a language model of 4,096."""
 
     name: str
     image_size: int
     patch_size: int
     width: int
     layers: int
+    inner: int = 0  # of the language model's MLPs; 0: three times the width
+    encoder_width: int = 192
+    encoder_layers: int = 6
+    adapter_layers: int = 2
 
 
 SHAPES = (Shape("tiny", 64, 8, 128, 2), Shape("small", 336, 14, 512, 8))
@@ -79,17 +83,22 @@ def measured(model: LocVLM, theirs: Any, n: int) -> tuple[object, ...]:
     return (n, *rates, rates[0] / rates[1], rates[0] / rates[2], f"{same} of {n}")
 
 
-def make(shape: Shape, vocabulary: int = 0) -> LocVLM:
+def make(shape: Shape, vocabulary: int = 0, dtype: str = "float32") -> LocVLM:
     """A model with random weights; 0 words: as many as its tokenizer writes."""
+    tokens = parts("ivb")[1]
     torch.manual_seed(0)
     encoder = TimmEncoder(
         "vit_large_patch14_clip_quickgelu_336",
         shape.image_size,
         shape.patch_size,
         layer=-2,
-        options={"embed_dim": 192, "depth": 6, "num_heads": 3, "patch_size": shape.patch_size},
+        options={
+            "embed_dim": shape.encoder_width,
+            "depth": shape.encoder_layers,
+            "num_heads": shape.encoder_width // 64,
+            "patch_size": shape.patch_size,
+        },
     )
-    tokens = parts("ivb")[1]
     processor = Processor(
         tokens.tokenizer,
         tokens.coordinates,
@@ -101,19 +110,28 @@ def make(shape: Shape, vocabulary: int = 0) -> LocVLM:
         std=encoder.std,
     )
     processor.end_id = -1  # never said: each answer has the full length
-    language = {
-        "hidden_size": shape.width,
-        "intermediate_size": 3 * shape.width,
-        "num_hidden_layers": shape.layers,
-        "num_attention_heads": shape.width // 64,
-        "num_key_value_heads": shape.width // 64,
-        "max_position_embeddings": 2048,
-    }
 
     def language_model(vocab_size: int) -> Any:
-        return fresh("llama", options=language, vocab_size=vocabulary or vocab_size)
+        options, n_words = language_options(shape), vocabulary or vocab_size
+        return fresh("llama", options=options, vocab_size=n_words, dtype=dtype)
 
-    return LocVLM.build(encoder, partial(Adapter, layers=2), language_model, processor).eval()
+    adapter = partial(Adapter, layers=shape.adapter_layers)
+    model = LocVLM.build(encoder, adapter, language_model, processor)
+    for part in (model.encoder, model.adapter):
+        part.to(getattr(torch, dtype))
+    return model.eval()
+
+
+def language_options(shape: Shape) -> dict[str, int]:
+    n_heads = shape.width // (128 if shape.width >= 4096 else 64)
+    return {
+        "hidden_size": shape.width,
+        "intermediate_size": shape.inner or 3 * shape.width,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": n_heads,
+        "num_key_value_heads": n_heads,
+        "max_position_embeddings": 2048,
+    }
 
 
 def asked(model: LocVLM, n: int) -> list[Prompt]:

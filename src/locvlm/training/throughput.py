@@ -103,7 +103,7 @@ class Throughput(Callback):
         shown = {
             "samples_per_s": (done.examples + self._n_images) * per_second,
             "data_wait": self._waited / self._seconds,
-            "peak_gib": _peak_memory(pl_module.device) / 2**30,
+            "peak_gib": peak_memory(pl_module.device) / 2**30,
         }
         if self._work:
             shown["tokens_per_s"] = done.tokens * per_second
@@ -114,8 +114,8 @@ class Throughput(Callback):
             pl_module.log(f"train/{name}", value, prog_bar=True, batch_size=1)
 
 
-def _peak_memory(device: torch.device) -> int:
-    """Bytes."""
+def peak_memory(device: torch.device) -> int:
+    """The most memory so far, in bytes: of tensors on a GPU, or of the process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
