@@ -79,6 +79,11 @@ def test_the_submission_is_what_the_official_program_reads(mme, tmp_path):
     assert mme.figures(found) == {"accuracy": 50, "accuracy_plus": 0, "score": 50}
 
 
+def test_the_submission_holds_whole_pairs_alone(mme):
+    three = answered(mme.questions()[:3], lambda question: "Yes")
+    assert len(mme.submission(three).text.splitlines()) == 2
+
+
 def test_asks_with_the_images_of_the_first_column(tmp_path):
     for name in ("a.jpg", "b.jpg"):
         (tmp_path / name).touch()
