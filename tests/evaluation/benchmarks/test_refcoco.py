@@ -1,6 +1,9 @@
 import json
+from importlib import import_module
 
 import pytest
+from hydra import compose, initialize_config_module
+from hydra.utils import instantiate
 
 from locvlm.dialects import shikra
 from locvlm.errors import ConfigError, DataError
@@ -98,6 +101,21 @@ def test_texts_need_a_dialect_and_the_size_of_their_image(file):
     with pytest.raises(DataError, match="without the size") as error:
         scored(RefCoco(PROMPTS, file(rows), dialect=shikra()), answers)
     assert "expression '0'" in error.value.where
+
+
+def test_the_config_of_evaluate_reads_refcocos_own_files(refcoco, tmp_path):
+    import_module("locvlm.evaluate")  # registers the schema
+    files = [
+        f'benchmark.source.refs="{tmp_path / "refs(unc).p"}"',
+        f"benchmark.source.instances={tmp_path / 'instances.json'}",
+        f"benchmark.source.images={tmp_path / 'train2014'}",
+        "benchmark.source.split=testB",
+    ]
+    for name, n in (("refcoco", 4), ("region_description", 2)):
+        plain = ["benchmark.tokenizer=plain"] if name == "region_description" else []
+        with initialize_config_module("locvlm.conf", version_base="1.3"):
+            cfg = compose("evaluate", ["checkpoint=x", f"benchmark={name}", *files, *plain])
+        assert len(instantiate(cfg.benchmark).questions()) == n
 
 
 def test_a_model_is_asked_for_every_expression_of_a_split(refcoco):

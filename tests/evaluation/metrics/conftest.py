@@ -23,6 +23,12 @@ def captions(real_data, java_programs):
     files = [folder / "nlg_eval_example" / name for name in ("hyp.txt", "ref1.txt", "ref2.txt")]
     rows = zip(*(file.read_text().splitlines() for file in files), strict=True)
     found["nlg_eval_example"] = [(said, references) for said, *references in rows]
+    rows = json.loads((real_data / "refcoco/testA_refcoco_unc_dets_2images.json").read_text())
+    regions = {}
+    for row in rows:
+        regions.setdefault(tuple(row["gt_box"]), []).append(row["sent"])
+    name = "refcoco_region_first_expression_vs_others_2images"
+    found[name] = [(said[0], said[1:]) for said in regions.values() if said[1:]]
     words = {}
     for name, pairs in found.items():
         references = [of for _, of in pairs]

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from locvlm.errors import ConfigError
+from locvlm.evaluation.bootstrap import Estimate, estimate
 from locvlm.evaluation.metrics import java
 from locvlm.evaluation.metrics.wording import check_tokenizer, wording, wording_protocol
 
@@ -32,6 +33,11 @@ def test_with_java_there_are_the_numbers_that_papers_print():
     assert found.near[1] == 0
     assert 0.3 < found.near[2] < 1
     assert found.metrics["meteor"].value != pytest.approx(np.mean(found.near))
+
+
+def test_the_interval_of_cider_knows_that_it_is_no_share():
+    (found,) = wording([["x", "y", "z"]], REFERENCES, "plain")
+    assert estimate(found.metrics["cider_plain"]) == Estimate(0, 0, 0, 3)
 
 
 def test_no_texts_are_no_error():

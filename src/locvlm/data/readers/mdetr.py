@@ -53,7 +53,7 @@ class MdetrReader:
     verbatim: bool = False
 
     def __post_init__(self) -> None:
-        fix = "add source.annotations=FILE, such as finetune_refcoco_train.json"
+        fix = "add source.annotations=FILE, or benchmark.source.annotations=FILE to evaluate"
         check_given(self.annotations, "a file of expressions", "annotations", fix)
 
     @property

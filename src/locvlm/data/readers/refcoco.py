@@ -31,6 +31,7 @@ from locvlm.types import Instance, Sample, Size
 Said: TypeAlias = dict[Id, dict[str, None]]
 # A pickle can hold one list a million times; real references have up to about 10 sentences.
 _MAX_SENTENCES = 100
+_EVALUATE = "to evaluate, it begins with benchmark.source"
 
 
 class _Annotation(NamedTuple):
@@ -78,11 +79,12 @@ class RefCocoReader:
     verbatim: bool = False
 
     def __post_init__(self) -> None:
-        fix = """add 'source.refs="refs(unc).p"': with quotes, because of the parentheses"""
-        check_given(self.refs, "a file of expressions", "refs", fix)
-        check_given(self.instances, "a file of boxes", "instances", "add instances=FILE")
+        fix = """add 'source.refs="refs(unc).p"' with quotes, because of the parentheses"""
+        check_given(self.refs, "a file of expressions", "refs", f"{fix}; {_EVALUATE}")
+        fix = "add instances=FILE, or benchmark.source.instances=FILE to evaluate"
+        check_given(self.instances, "a file of boxes", "instances", fix)
         fix = "add source.split=train (or val, testA, testB, test)"
-        check_given(self.split, "a split", "split", fix)
+        check_given(self.split, "a split", "split", f"{fix}; {_EVALUATE}")
         if self.sentences not in ("all", "first"):
             raise ConfigError(
                 f"no sentences called {shown(self.sentences)}",

@@ -5,13 +5,12 @@ from itertools import chain, islice
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from locvlm.errors import ConfigError
-from locvlm.evaluation.bootstrap import Pooled, Ratio, ratio
+from locvlm.evaluation.bootstrap import Pooled
 from locvlm.evaluation.metrics.cider import cider_d
 from locvlm.evaluation.metrics.java import check_programs
-from locvlm.evaluation.metrics.meteor import Meteor, meteor, meteor_scores
+from locvlm.evaluation.metrics.meteor import Floats, Meteor, meteor, meteor_scores
 from locvlm.evaluation.metrics.ptb import LONGEST, plain_words, ptb_words
 
 Tokenizer: TypeAlias = Literal["ptb", "plain"]
@@ -21,8 +20,8 @@ _TOKENIZERS = {"ptb": ptb_words, "plain": plain_words}
 class Wording(NamedTuple):
     """The metrics of texts, and (K,) how near each text is, 0 to 1."""
 
-    metrics: Mapping[str, Ratio | Pooled]
-    near: NDArray[np.float64]
+    metrics: Mapping[str, Pooled]
+    near: Floats
 
 
 def wording(
@@ -48,11 +47,11 @@ def wording(
     candidates = [tokenize(texts) for texts in versions]
     ciders = [cider_d(texts, of) for texts in candidates]
     if tokenizer == "plain":
-        return [Wording({"cider_plain": ratio(cider)}, cider / 10) for cider in ciders]
+        return [Wording({"cider_plain": _mean(cider)}, cider / 10) for cider in ciders]
     with Meteor() as program:
         rows = [program.statistics(texts, of) for texts in candidates]
     return [
-        Wording({"meteor": meteor(row), "cider": ratio(cider)}, meteor_scores(row))
+        Wording({"meteor": meteor(row), "cider": _mean(cider)}, meteor_scores(row))
         for row, cider in zip(rows, ciders, strict=True)
     ]
 
@@ -93,3 +92,9 @@ def regrouped(texts: Sequence[str], groups: Sequence[Sequence[object]]) -> list[
     """
     rest = iter(texts)
     return [list(islice(rest, len(group))) for group in groups]
+
+
+def _mean(scores: Floats) -> Pooled:
+    # No `Ratio`: one of 0 or 1 is taken for a share of right answers, and CIDEr-D goes up to 10.
+    counted = np.stack([scores, np.ones_like(scores)], axis=1)
+    return Pooled(counted, lambda sums: sums[..., 0] / sums[..., 1])
