@@ -5,6 +5,7 @@ import torch
 
 from locvlm import LocVLMModule
 from locvlm.errors import CheckpointError, ConfigError
+from locvlm.models.layout import Layout
 from locvlm.models.lora import add_lora, is_lora
 from locvlm.models.quantization import quantize
 from locvlm.training import adamw, cosine
@@ -29,6 +30,17 @@ def test_only_the_named_parts_learn(trainer, dialogues, trained):
     module = LocVLMModule(model, partial(torch.optim.SGD, lr=0.1), trained=trained)
     trainer(max_steps=2).fit(module, datamodule=dialogues())
     assert changed_parts(before, model.state_dict()) == set(trained)
+
+
+def test_each_step_is_told_the_layout_that_was_found_before_the_batch_moved(trainer, dialogues):
+    model, told = make_model(), []
+    model.register_forward_pre_hook(
+        lambda module, args, batch: told.append(batch["layout"]), with_kwargs=True
+    )
+    module = LocVLMModule(model, partial(torch.optim.SGD, lr=0.1))
+    trainer(max_steps=2, limit_val_batches=1).fit(module, datamodule=dialogues())
+    assert len(told) >= 2
+    assert all(isinstance(layout, Layout) for layout in told)
 
 
 def test_lora_and_the_adapter_learn_and_what_is_beneath_lora_does_not(trainer, dialogues):

@@ -89,15 +89,16 @@ class LocVLMModule(LightningModule):
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Adds the layout while the batch is on the CPU, so that no step waits for its device."""
-        if isinstance(self.model, LocVLM) and "input_ids" in batch:
-            batch["layout"] = find_layout(
-                batch["input_ids"],
-                self.model.image_token_id,
-                batch["attention_mask"],
-                batch["labels"],
-                batch.get("position_ids"),
-            )
-        return batch
+        if not isinstance(self.model, LocVLM) or "input_ids" not in batch:
+            return batch
+        layout = find_layout(
+            batch["input_ids"],
+            self.model.image_token_id,
+            batch.get("attention_mask"),
+            batch.get("labels"),
+            batch.get("position_ids"),
+        )
+        return {**batch, "layout": layout}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch."""
