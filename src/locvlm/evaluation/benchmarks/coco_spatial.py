@@ -194,9 +194,9 @@ class CocoSpatial:
             pair.image,
             (fact.say(self.wording[axis]),),
             meta,
-            worked(map(self._worked, way.examples)) if context == IN_CONTEXT else (),
-            tuple(replies) if mode == CLOSED else (),
-            way.view,
+            before=worked(map(self._worked, way.examples)) if context == IN_CONTEXT else (),
+            candidates=tuple(replies) if mode == CLOSED else (),
+            view=way.view,
         )
 
     def _worked(self, fact: SideFact) -> tuple[str, str]:

@@ -142,6 +142,7 @@ def _asked(
     for name, (first, second) in pairs.items():
         fact = SideFact(second, axis, SIDES[axis][1], first)
         asked = {first.category, second.category}
+        # Others give no examples, and an image may have hundreds of facts to try in twos.
         near = [f for f in facts if len(asked & {one.category for one in f.instances}) == 1]
         where = f"{key}/{name}"
         examples = worked_examples(fact, near, seeded(seed, where)) or ()
