@@ -16,6 +16,7 @@ from locvlm.dialects import fractions, qwen2_vl
 from locvlm.errors import ConfigError, DataError
 from locvlm.predictors.ask import ask
 from locvlm.predictors.endpoint import EndpointPredictor, data_url
+from locvlm.predictors.http import LONGEST_WAIT, Endpoint
 from locvlm.types import Box, Message, Question, Sample
 from tests.tiny import make_sample
 
@@ -150,6 +151,20 @@ def test_a_busy_server_is_asked_again():
     assert len(got) == 3
 
 
+def test_waits_grow_and_are_as_long_as_the_server_asks_for():
+    class Waits(list):
+        def wait(self, seconds):
+            self.append(seconds)
+
+    waits = Waits()
+    asks = iter(["3", "x", "2000", "0"])
+    with server(lambda body: (503, "busy", {"Retry-After": next(asks)})) as (url, _):
+        patient = Endpoint(url, retries=3, wait=1.0)
+        with pytest.raises(ConfigError, match="no reply after 4 attempts"):
+            patient.post({}, "a", waits)
+    assert waits == [3.0, 2.0, LONGEST_WAIT]
+
+
 def test_tries_end_and_say_what_was_the_matter():
     with server(lambda body: (500, "out of memory\nstack", {})) as (url, got):
         with pytest.raises(ConfigError, match="no reply after 3 attempts: 500") as error:
@@ -248,7 +263,11 @@ def test_no_other_server_gets_the_key(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "url", ["localhost:8000", "file:///etc/passwd", "http://", f"http://me:{KEY}@host/v1"]
+    "url",
+    [
+        *("localhost:8000", "file:///etc/passwd", "http://"),
+        *(f"http://me:{KEY}@host/v1", f"http://host/v1?key={KEY}"),
+    ],
 )
 def test_addresses_that_cannot_be_are_refused(url):
     with pytest.raises(ConfigError) as error:
@@ -286,6 +305,13 @@ def test_candidates_are_compared_by_how_the_answer_begins():
     assert got[0][2]["max_tokens"] == 1
     assert got[0][2]["logprobs"] is True
     assert got[0][2]["top_logprobs"] == 20
+
+
+def test_a_token_that_several_candidates_begin_with_counts_for_the_one_that_it_is():
+    reply = tokens(No=0.5, **{"not": 0.2, "n": 0.1, ",": 0.1, "hm": 0.05})
+    with server(lambda body: reply) as (url, _):
+        [found] = predictor(url).score([question(candidates=("No.", "Nothing.", "Hmm."))])
+    assert [exp(value) for value in found] == pytest.approx([0.5, 0.2, 0.05])
 
 
 def test_candidates_that_begin_alike_cannot_be_compared():

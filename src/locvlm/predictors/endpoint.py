@@ -150,7 +150,7 @@ class EndpointPredictor:
         found = self._choice(question, fields, stopped).get("logprobs")
         try:
             tokens = [
-                (str(token["token"]).strip().casefold(), float(token["logprob"]))
+                (_first_word(str(token["token"])), float(token["logprob"]))
                 for token in found["content"][0]["top_logprobs"]  # type: ignore[index]
             ]
             least = min(likelihood for _, likelihood in tokens)
@@ -160,7 +160,7 @@ class EndpointPredictor:
                 where=f"{self.endpoint.url}, {question.key}",
                 fix="leave them out, or ask a local model: predictor=transformers",
             ) from None
-        return _likelihoods([c.strip().casefold() for c in question.candidates], tokens, least)
+        return _likelihoods(first, tokens, least)
 
     def _choice(
         self, question: Question, fields: Mapping[str, Any], stopped: threading.Event
@@ -216,12 +216,12 @@ def _first_word(text: str) -> str:
 
 
 def _likelihoods(
-    candidates: Sequence[str], tokens: Sequence[tuple[str, float]], least: float
+    words: Sequence[str], tokens: Sequence[tuple[str, float]], least: float
 ) -> list[float]:
-    """Sums over the tokens that only one candidate begins with."""
-    sums = [0.0] * len(candidates)
+    """Sums for each word over the tokens that are it, or that it alone begins with."""
+    sums = [0.0] * len(words)
     for token, likelihood in tokens:
-        fitting = [n for n, candidate in enumerate(candidates) if candidate.startswith(token)]
-        if token and len(fitting) == 1:
-            sums[fitting[0]] += exp(likelihood)
+        begun = [word for word in words if token and word.startswith(token)]
+        if token in words or len(begun) == 1:
+            sums[words.index(token if token in words else begun[0])] += exp(likelihood)
     return [log(total) if total > 0 else least for total in sums]
