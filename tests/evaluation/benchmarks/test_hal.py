@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from locvlm.errors import DataError
+from locvlm.errors import ConfigError, DataError
 from locvlm.evaluation.benchmarks.hal import build_hal, read_shown
 from locvlm.evaluation.benchmarks.pope import Pope
 from tests.test_configs import CONF
@@ -150,6 +150,12 @@ def test_says_when_nothing_is_left_to_ask(instances):
         build(instances, {"seen": CLASSES})
     with pytest.raises(DataError, match="cannot read this file"):
         build("gone.json")
+
+
+@pytest.mark.parametrize("given", [{"about": "sound"}, {"negatives": "rare"}, {"per_image": 0}])
+def test_unknown_choices_are_refused(instances, given):
+    with pytest.raises(ConfigError, match="this cannot be built"):
+        build(instances, **given)
 
 
 def test_none_of_cocos_own_classes_survives_its_list(real_data):

@@ -4,9 +4,9 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
-from locvlm.errors import DataError
+from locvlm.errors import ConfigError, DataError
 from locvlm.evaluation.benchmarks.asking import half_present, seeded
 from locvlm.negatives import (
     AdversarialNegatives,
@@ -19,6 +19,7 @@ from locvlm.templates import fill_text
 from locvlm.text import article
 
 Strategy: TypeAlias = Literal["random", "popular", "adversarial"]
+Shows: TypeAlias = Literal["image", "video"]
 logger = logging.getLogger(__name__)
 
 
@@ -47,7 +48,7 @@ def build_hal(
     instances: str,
     *,
     question: str,
-    about: Literal["image", "video"] = "image",
+    about: Shows = "image",
     per_image: int = 2,
     negatives: Strategy = "random",
     exclude: Mapping[str, Sequence[str]],
@@ -70,44 +71,57 @@ def build_hal(
 
     Raises:
         DataError: the file is no such JSON, or nothing can be asked.
+        ConfigError: there is no such value of `about` or `negatives`, or `per_image` is below 1.
 
     Source: LocVLM, CVPR 2024, its hallucination sets; the questions themselves were not released.
     """
+    _check(about, negatives, per_image)
     found = read_shown(instances)
     images = _by_folder(found.images, instances) if about == "video" else found.images
     out = {word for names in exclude.values() for name in names for word in _synonyms(name)}
     asked = {name for name in found.classes if not out & _synonyms(name)}
     draw = _negatives(negatives, sorted(asked), [shown & asked for shown in images.values()])
     alike = _alike(found.classes)
-    records: list[dict[str, Any]] = []
-    n_images = 0
+    chosen: list[tuple[str, str, bool]] = []
     for image, shown in images.items():
         rng = seeded(seed, image)
         there = {other for name in shown for other in alike[name]}
-        absent = draw(there, rng, per_image)
-        chosen = half_present(sorted(shown & asked), absent, per_image, rng)
-        n_images += bool(chosen)
-        for name, present in chosen:
-            spoken = name.partition(",")[0].strip() or name
-            text = fill_text(question, article=article(spoken), category=spoken, about=about)
-            label = "yes" if present else "no"
-            records.append(
-                {"question_id": len(records) + 1, about: image, "text": text, "label": label}
-            )
-    if not records:
+        half = half_present(sorted(shown & asked), draw(there, rng, per_image), per_image, rng)
+        chosen += [(image, name, present) for name, present in half]
+    if not chosen:
         raise DataError(
             f"nothing can be asked: {len(asked)} of {len(found.classes)} classes are left, in "
             f"{len(images)} {about}s",
             where=instances,
             fix="give annotations of several classes, or exclude fewer",
         )
+    counts = {"questions": len(chosen), f"{about}s": len({image for image, _, _ in chosen})}
     left_out = {
-        f"left out: {about} without a present or an absent object": len(images) - n_images,
-        "left out: class excluded": len(found.classes) - len(asked),
-        **found.counts,
+        f"{about} without a present or an absent object": len(images) - counts[f"{about}s"],
+        "class excluded": len(found.classes) - len(asked),
     }
-    counts = {"questions": len(records), f"{about}s": n_images, "classes": len(asked)}
-    return Built(records, counts | {why: n for why, n in left_out.items() if n})
+    counts |= {"classes": len(asked), **found.counts}
+    counts |= {f"left out: {why}": n for why, n in left_out.items() if n}
+    return Built(list(_records(chosen, question, about)), counts)
+
+
+def _check(about: Shows, negatives: Strategy, per_image: int) -> None:
+    if about not in get_args(Shows) or negatives not in get_args(Strategy) or per_image < 1:
+        raise ConfigError(
+            f"this cannot be built: about={about}, negatives={negatives}, per_image={per_image}",
+            fix=f"about is {' or '.join(get_args(Shows))}, negatives is "
+            f"{' or '.join(get_args(Strategy))}, per_image is at least 1",
+        )
+
+
+def _records(
+    chosen: Sequence[tuple[str, str, bool]], question: str, about: Shows
+) -> Iterator[dict[str, Any]]:
+    for number, (image, name, present) in enumerate(chosen, start=1):
+        spoken = name.partition(",")[0].strip() or name
+        text = fill_text(question, article=article(spoken), category=spoken, about=about)
+        label = "yes" if present else "no"
+        yield {"question_id": number, about: image, "text": text, "label": label}
 
 
 def read_shown(file: str) -> Shown:
