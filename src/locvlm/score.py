@@ -7,6 +7,7 @@ benchmark   one of BENCHMARKS
 answers     file of answers, in the form that the benchmark's official program reads
 output      folder for results.json and items.jsonl, which `locvlm.compare` reads
 judge       of free answers, for the benchmarks that take one: exact, contains, llm, ...
+dialect     that recorded texts write boxes in, likewise: shikra, qwen2_5_vl, ...
 others      go to the benchmark: its questions, annotations, references; values are taken as they
             stand, whatever characters a path holds; judge.key=value sets what the judge takes
 

@@ -31,6 +31,7 @@ def file(tmp_path):
 def test_an_expression_has_its_box_in_corners_and_its_place_as_id(file):
     rows = [record(), record(id="b", image="a.jpg", width=40, height=30)]
     first, second = read_expressions(file(*rows))
+    assert read_expressions(file(record(sent_id=7)))[0].id == "7"
     assert first[:5] == ("0", "", "left cat", Box(1, 2, 4, 6), None)
     assert second[:5] == ("b", "a.jpg", "left cat", Box(1, 2, 4, 6), (40, 30))
 
@@ -67,6 +68,10 @@ def test_what_is_said_of_two_boxes_of_an_image_is_not_unique(file):
 def test_predicted_boxes_come_back_and_what_is_no_box_is_left_out(file, more, boxes):
     given_ = read_predictions(file(record(**more)))
     assert recorded_boxes(given_.texts["0"]) == boxes
+
+
+def test_answers_may_be_called_as_elsewhere(file):
+    assert read_predictions(file({"question_id": 7, "answer": "there"})).texts == {"7": "there"}
 
 
 def test_a_text_stays_a_text(file):

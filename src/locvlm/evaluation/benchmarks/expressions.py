@@ -12,6 +12,8 @@ from locvlm.evaluation.answers import Given, records, to_given
 from locvlm.types import Box, Size
 
 _RECORDED = '{"pred_boxes": '
+_IDS = ("id", "question_id", "sent_id")
+_TEXTS = ("text", "answer")
 
 
 class Expression(NamedTuple):
@@ -37,9 +39,10 @@ class Expression(NamedTuple):
 def read_expressions(file: str | Path) -> list[Expression]:
     """The expressions of a JSON array or a JSON Lines file.
 
-    A record holds `sent` and `gt_box` [x, y, width, height] in pixels; if it can, `id`, `image`,
-    `width` and `height`. Without an id it has its place in the file, from 0. An image may also be
-    named as CLIP's proposals of RefCOCO do: `pred_boxes_img_id` with names of cut-outs.
+    A record holds `sent` and `gt_box` [x, y, width, height] in pixels; if it can, `id` (or
+    `question_id`, `sent_id`), `image`, `width` and `height`. Without an id it has its place in the
+    file, from 0. An image may also be named as by CLIP's proposals of RefCOCO: `pred_boxes_img_id`
+    holds names of cut-outs.
 
     Raises:
         DataError: the file is missing, malformed, empty, or a record is no expression.
@@ -64,7 +67,7 @@ def read_predictions(file: str | Path) -> Given:
     """What was answered, by the ids that `read_expressions` gives.
 
     A record holds `pred_boxes`, a list of [x, y, width, height] in pixels, or `pred_box`, one of
-    them, or `text`. What is no box is left out, so that its expression is a parse failure.
+    them, or `text` (or `answer`). What is no box is left out, so that its expression is a parse failure.
 
     Raises:
         DataError: the file is missing or malformed, or a record holds no answer.
@@ -92,8 +95,9 @@ def recorded_boxes(text: str) -> list[Box] | None:
 
 def _answer(record: Any, where: str) -> str:
     if isinstance(record, dict):
-        if isinstance(record.get("text"), str):
-            return record["text"]
+        for name in _TEXTS:
+            if isinstance(record.get(name), str):
+                return str(record[name])
         if "pred_boxes" in record:
             return json.dumps({"pred_boxes": record["pred_boxes"]})
         if "pred_box" in record:
@@ -120,8 +124,7 @@ def _box(values: Any) -> Box | None:
 
 
 def _id(record: Mapping[str, Any], place: int) -> str:
-    value = record.get("id", place)
-    return str(value)
+    return str(next((record[name] for name in _IDS if name in record), place))
 
 
 def _image(record: Mapping[str, Any]) -> str:

@@ -35,7 +35,8 @@ def check_programs() -> Path:
 
 def start(options: Sequence[str], errors: IO[bytes]) -> "subprocess.Popen[bytes]":
     """Starts one of the programs, whatever the locale, with a pipe in and out."""
-    command = ["java", "-Dfile.encoding=UTF-8", *options]
+    # UsePerfData: it would write a file into the system's temporary folder.
+    command = ["java", "-Dfile.encoding=UTF-8", "-XX:-UsePerfData", *options]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors)
 
