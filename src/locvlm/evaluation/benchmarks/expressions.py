@@ -67,7 +67,8 @@ def read_predictions(file: str | Path) -> Given:
     """What was answered, by the ids that `read_expressions` gives.
 
     A record holds `pred_boxes`, a list of [x, y, width, height] in pixels, or `pred_box`, one of
-    them, or `text` (or `answer`). What is no box is left out, so that its expression is a parse failure.
+    them, or `text` (or `answer`). What is no box is left out, so that its expression is a parse
+    failure.
 
     Raises:
         DataError: the file is missing or malformed, or a record holds no answer.
