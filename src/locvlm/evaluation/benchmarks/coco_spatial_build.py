@@ -93,12 +93,16 @@ def build(
             where=str(instances),
             fix="give annotations in which categories occur once in an image",
         )
+    return Built(content, {**counts, **_set_aside(quarantine)})
+
+
+def _set_aside(quarantine: Quarantine) -> dict[str, int]:
+    """How many records could not be used, by reason; the first one is logged."""
     if quarantine.records:
         first = quarantine.records[0]
         where = f"{first['where']}: {first['reason']}"
         logger.warning("%s is set aside, the first of %d records", where, len(quarantine))
-    aside = {f"set aside: {reason}": number for reason, number in quarantine.reasons.items()}
-    return Built(content, {**counts, **aside})
+    return {f"set aside: {reason}": number for reason, number in quarantine.reasons.items()}
 
 
 def _images(
