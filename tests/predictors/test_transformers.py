@@ -323,6 +323,17 @@ def test_a_model_without_a_chat_template_needs_a_plain_prompt(folder):
         load("transformers", folder("blip2"))
 
 
+@pytest.mark.parametrize(
+    "template", ["{{ messages[0]['content'] + 'x' }}", "{{ raise_exception('one turn only') }}"]
+)
+def test_a_chat_template_that_takes_no_such_conversation_is_told(folder, template):
+    predictor = load("qwen2_vl", folder("qwen2_vl"))
+    predictor.processor.chat_template = template
+    with pytest.raises(ConfigError, match="cannot write this conversation") as error:
+        predictor.answer(questions()[:1])
+    assert questions()[0].key in str(error.value)
+
+
 def test_missing_weights_are_named(folder, tmp_path):
     from safetensors.torch import load_file, save_file
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jinja2
+
 from locvlm.chat import IMAGE, ChatFormat, Piece, Turn
 from locvlm.dialects import Dialect
 from locvlm.errors import ConfigError
@@ -37,8 +39,8 @@ class Prompting:
             raise ConfigError(
                 "this model brings no chat template",
                 where="predictor.chat",
-                fix="take the predictor of its family, or one with a plain prompt, such as "
-                "predictor=blip2 predictor.model_id=...",
+                fix="take the predictor of its family, such as predictor=blip2, or give a plain "
+                "prompt: +chat@predictor.chat=vicuna_v1",
             )
 
     @property
@@ -76,7 +78,15 @@ class Prompting:
         ]
         conversation[0]["content"][:0] = [{"type": "image"}] * n_images  # type: ignore[index]
         asked = messages[-1].role == "user"
-        return str(self.processor.apply_chat_template(conversation, add_generation_prompt=asked))
+        try:
+            made = self.processor.apply_chat_template(conversation, add_generation_prompt=asked)
+        except (jinja2.TemplateError, TypeError) as error:
+            raise ConfigError(
+                f"the model's chat template cannot write this conversation: {error}",
+                where=question.key,
+                fix="give a plain one, such as +chat@predictor.chat=vicuna_v1",
+            ) from error
+        return str(made)
 
     def _owners(self) -> tuple[Any, Any]:
         return self.processor, self.processor.tokenizer

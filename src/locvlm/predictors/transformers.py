@@ -1,7 +1,7 @@
 """Any transformers image-text-to-text model as a predictor."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from random import Random
 from typing import Any, TypeVar
 
@@ -127,7 +127,9 @@ class TransformersPredictor:
 
     def score(self, questions: Sequence[Question]) -> list[list[float]]:
         """The log-likelihood of each candidate of each question, summed over its tokens."""
-        return self._batched(questions, self._score)
+        pairs = [replace(one, candidates=(text,)) for one in questions for text in one.candidates]
+        found = iter(self._batched(pairs, self._listen))
+        return [[next(found) for _ in question.candidates] for question in questions]
 
     def decode(self, text: str, question: Question) -> Located:
         """The locations in an answer, in pixels of the question's image.
@@ -164,16 +166,9 @@ class TransformersPredictor:
             torch.manual_seed(Random(f"{self.seed} {keys}").getrandbits(63))
         return [self._text(ids) for ids in say(self.model, self._inputs(batch), **self.decoding)]
 
-    def _score(self, batch: Sequence[Question]) -> list[list[float]]:
-        # In batches again: each candidate needs a row of its own.
-        pairs = [(question, text) for question in batch for text in question.candidates]
-        found: list[float] = []
-        for start in range(0, len(pairs), self.batch_size):
-            rows = pairs[start : start + self.batch_size]
-            answers = [self._answer_ids(question, text) for question, text in rows]
-            found += listen(self.model, self._inputs([question for question, _ in rows]), answers)
-        each = iter(found)
-        return [[next(each) for _ in question.candidates] for question in batch]
+    def _listen(self, batch: Sequence[Question]) -> list[float]:
+        answers = [self._answer_ids(question, *question.candidates) for question in batch]
+        return listen(self.model, self._inputs(batch), answers)
 
     def _inputs(self, batch: Sequence[Question]) -> Mapping[str, Any]:
         prompts = [self.prompting.prompt(question) for question in batch]
