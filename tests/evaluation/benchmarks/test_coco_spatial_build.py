@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from locvlm.build import main
 from locvlm.errors import ConfigError, DataError
 from locvlm.evaluation.benchmarks.coco_spatial_build import build
 from locvlm.evaluation.benchmarks.coco_spatial_file import read_pairs
@@ -190,3 +191,12 @@ def test_refuses_a_file_of_another_kind(tmp_path):
     file.write_text("[]")
     with pytest.raises(DataError, match="not a COCO instances file"):
         build(file, "paper")
+
+
+def test_the_command_takes_any_path_and_says_how_many(file, tmp_path, capsys):
+    odd = file.rename(tmp_path / "instances, (1)='a'.json")
+    output = tmp_path / "out" / "b [2].json"
+    given = ["variant=paper", f"instances={odd}", f"output={output}", "limit=5", "axis=vertical"]
+    main(["benchmark=coco_spatial", *given])
+    assert [one["axis"] for one in json.loads(output.read_text())["questions"]] == ["vertical"]
+    assert "questions, vertical" in capsys.readouterr().out
