@@ -175,7 +175,8 @@ def save_lora(model: LocVLM, parameters: Mapping[str, Tensor], folder: Path) -> 
     configs: Any = model.language_model.peft_config
     configs[_NAME].save_pretrained(str(folder))
     config = folder / "adapter_config.json"
-    settings = read_json(config)  # peft holds a set: the same model would give other files each time
+    settings = read_json(config)
+    # peft holds a set: the same model would give other files each time.
     write_json(config, settings | {"target_modules": sorted(settings["target_modules"])})
     weights = {
         _PEFT + name.removeprefix(_OWN).replace(f".{_NAME}.", "."): weight

@@ -132,7 +132,8 @@ def fill(features: Features, encoder: TimmEncoder, loader: Any, device: torch.de
                 )
             for name, one in zip(names, found, strict=True):
                 features.write(name, one)
-            if n_images // _EVERY != (n_images := n_images + len(names)) // _EVERY:
+            before, n_images = n_images, n_images + len(names)
+            if before // _EVERY < n_images // _EVERY:
                 logger.info("encoded %s images", f"{n_images:,}")
     encoder.to(home)
 
