@@ -6,10 +6,14 @@ import sys
 import pytest
 from hydra import compose, initialize_config_module
 from hydra.errors import InstantiationException
+from omegaconf import OmegaConf
+from PIL import Image
 
+from locvlm.data import Quarantine, write_shards
 from locvlm.errors import ConfigError, DataError
 from locvlm.evaluate import _home, evaluate
 from locvlm.evaluation.results import find_metric
+from locvlm.types import Sample
 
 FAST = ["predictor.max_new_tokens=2", "scenes.splits.test=2"]
 
@@ -30,6 +34,7 @@ def test_scenes_are_measured_and_reported_beside_the_model(model, capsys):
     assert {file.name for file in folder.iterdir()} == {
         "answers.jsonl",
         "items.jsonl",
+        "metrics.csv",
         "report.html",
         "results.json",
         "table.md",
@@ -57,6 +62,56 @@ def test_own_photos_are_measured_by_the_same_command(model, real_data, tmp_path)
     assert results["data"]["images"] == 5
     assert results["counts"]["left out: image file is missing"] == 95
     assert (tmp_path / "here" / "report.html").is_file()
+
+
+def photos(model, real_data, tmp_path, *overrides):
+    """Evaluates `model` on five photos of COCO."""
+    coco = real_data / "coco"
+    return configured(
+        f"checkpoint={model}",
+        "benchmark=coco",
+        f"benchmark.source.instances={coco / 'instances_val2014_100images.json'}",
+        f"benchmark.source.images={coco / 'images'}",
+        "~benchmark.parts.sides",
+        "~benchmark.parts.regions",
+        f"output={tmp_path / 'here'}",
+        *overrides,
+        *FAST,
+    )
+
+
+def photo_shards(real_data, folder):
+    files = sorted((real_data / "coco" / "images").glob("*.jpg"))[:2]
+    samples = []
+    for file in files:
+        with Image.open(file) as image:
+            samples.append(Sample(file.stem, "t", file.read_bytes(), image.size))
+    write_shards(samples, folder, quarantine=Quarantine())
+    return folder
+
+
+def test_photos_of_the_training_data_are_counted_and_told(model, real_data, tmp_path, capsys):
+    shards = photo_shards(real_data, tmp_path / "shards")
+    results = evaluate(photos(model, real_data, tmp_path, f"train_shards={shards}"))
+    assert results["counts"]["images in the training data"] == 2
+    assert (results["leaks"]["images"], results["leaks"]["in_samples"]) == (5, 2)
+    note = "2 of 5 images stand in the training data"
+    assert f"note: {note}" in capsys.readouterr().out
+    for file in ("report.html", "table.md"):
+        assert note in (tmp_path / "here" / file).read_text()
+
+
+def test_the_training_data_are_those_that_the_run_of_the_checkpoint_names(
+    model, real_data, tmp_path
+):
+    shards = photo_shards(real_data, tmp_path / "shards")
+    stage = {"data": {"train": {"localization": {"shards": str(shards)}}}}
+    config = OmegaConf.create({"run": ["instruct"], "stages": {"instruct": stage}})
+    OmegaConf.save(config, model.parent / "config.yaml")
+    results = evaluate(photos(model, real_data, tmp_path))
+    assert results["leaks"]["folders"] == [str(shards)]
+    assert results["leaks"]["leaked"] == 2
+    assert "leaks" not in evaluate(photos(model, real_data, tmp_path, "train_shards=[]"))
 
 
 def test_a_part_can_be_left_out(model):

@@ -31,6 +31,7 @@ class EvaluateConfig:
     fresh: bool = False
     processes: int = 1
     share: str | None = None
+    train_shards: Any = None
     seed: int = 0
 
 
@@ -72,6 +73,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
             subject=predictor.name,
             settings={str(key): value for key, value in settings.items()},
             ask=partial(ask_together, count=cfg.processes, running=running),
+            trained_on=_trained_on(cfg),
             on_progress=on_progress,
         )
     _report(run, folder)
@@ -84,6 +86,20 @@ def _home(checkpoint: str | None, name: str) -> Path:
         return Path(checkpoint).parent / "evaluation"
     last = os.path.basename(os.path.abspath(name))  # of a hub id or a path
     return Path("runs") / (re.sub(r"[^\w.+-]+", "_", last) or "model") / "evaluation"
+
+
+def _trained_on(cfg: DictConfig) -> list[str]:
+    """The folders of training data that are given, or that the checkpoint's run names."""
+    if isinstance(cfg.train_shards, str):
+        return [cfg.train_shards]
+    if cfg.train_shards is not None:
+        return [str(folder) for folder in cfg.train_shards]
+    run = None if cfg.checkpoint is None else Path(cfg.checkpoint).parent / "config.yaml"
+    if run is None or not run.is_file():
+        return []
+    from locvlm.evaluation.leakage import training_shards
+
+    return training_shards(OmegaConf.to_container(OmegaConf.load(run)))
 
 
 def _check_processes(cfg: DictConfig) -> None:
@@ -145,17 +161,20 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
 
 
 def _report(run: "Run", folder: Path) -> None:
-    """Writes report.html and table.md, prints the tables and where the files are."""
-    from locvlm.cli import print_table
+    """Writes report.html, table.md and metrics.csv, prints the tables and where the files are."""
+    from locvlm.cli import print_table, printable
     from locvlm.io import write_text
     from locvlm.report.html import render_page
-    from locvlm.report.tables import headline_rows, markdown, tables, value_rows
+    from locvlm.report.tables import headline_rows, markdown, metrics_csv, tables, value_rows
 
     write_text(folder / "report.html", render_page(run.results, run.items, run.image_of))
     write_text(folder / "table.md", markdown(run.results))
+    write_text(folder / "metrics.csv", metrics_csv(run.results))
     for table in tables(run.results["metrics"]):
         print_table(table.title, *value_rows(table))
     print_table(f"{run.results['title']}, percent", *headline_rows(run.results["metrics"]))
+    for note in run.results["notes"]:
+        print(f"note: {printable(note)}")
     print(f"report: {folder / 'report.html'}")
 
 

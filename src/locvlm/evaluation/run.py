@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from locvlm.errors import DataError
 from locvlm.evaluation.benchmarks.asking import Read
+from locvlm.evaluation.leakage import Leakage, coco_notes, leakage
 from locvlm.evaluation.results import FORMAT, Score, Submission, item_record, metric_record
 from locvlm.io import sha256, write_json, write_text
 from locvlm.predictors.ask import Answer, Predictor, ask, fingerprints, loaded
@@ -73,6 +74,7 @@ def run_benchmark(
     subject: str,
     settings: Mapping[str, Any] | None = None,
     ask: Callable[..., list[Answer]] = ask,
+    trained_on: Sequence[str] = (),
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Run:
     """Asks, judges, and writes answers.jsonl, items.jsonl and results.json into `folder`.
@@ -87,6 +89,7 @@ def run_benchmark(
         subject: what is measured, in the words of the report's title.
         settings: the configuration, for the record.
         ask: how the answers are had; takes the arguments of `predictors.ask`.
+        trained_on: folders of shards in which the benchmark's images are looked for.
         on_progress: told the number of answered questions and of all.
 
     Raises:
@@ -118,6 +121,7 @@ def run_benchmark(
             **{file: sha256(Path(file)) for file in benchmark.files},
         },
         settings=settings or {},
+        leaks=leakage(benchmark.name, questions, trained_on) if trained_on else None,
     )
     of = {question.sample.key: question for question in questions}
     items = [item_record(item) for item in score.items]
@@ -134,6 +138,7 @@ def write_results(
     predictor: Mapping[str, Any],
     data: Mapping[str, Any],
     settings: Mapping[str, Any],
+    leaks: Leakage | None = None,
 ) -> dict[str, Any]:
     """Writes items.jsonl and results.json into `folder`.
 
@@ -146,6 +151,7 @@ def write_results(
         predictor: the identity of who answered.
         data: hashes of what was asked.
         settings: the configuration.
+        leaks: what of the benchmark stands in the training data, where that is known.
 
     Returns:
         The contents of results.json.
@@ -164,7 +170,13 @@ def write_results(
         "protocol": dict(benchmark.protocol),
         "predictor": dict(predictor),
         "data": {**data, "images": images},
-        "counts": {"questions": n_questions, **score.counts},
+        "counts": {
+            "questions": n_questions,
+            **score.counts,
+            **({"images in the training data": leaks.record["leaked"]} if leaks else {}),
+        },
+        "notes": [*(leaks.notes if leaks else ()), *coco_notes(item.image for item in score.items)],
+        **({"leaks": leaks.record} if leaks else {}),
         "settings": dict(settings),
         "metrics": [metric_record(metric) for metric in score.metrics],
         "histograms": [asdict(histogram) for histogram in score.histograms],

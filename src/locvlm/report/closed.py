@@ -44,7 +44,7 @@ class Confusion:
 
     Args:
         title: which questions.
-        wanted: right answers, in the order of the first questions.
+        wanted: right answers, in the order of the alphabet.
         said: likewise; the right answers come first.
         counts: of questions by (wanted, said).
     """
@@ -84,9 +84,9 @@ def confusions(items: Sequence[Item]) -> list[Confusion]:
             groups.setdefault(item["group"] or LIKELIHOOD, []).append(item)
     found = []
     for title, members in groups.items():
-        wanted = list(dict.fromkeys(item["wanted"] for item in members))
+        wanted = sorted({item["wanted"] for item in members})
         if 1 < len(wanted) <= MOST:
-            columns = list(dict.fromkeys([*wanted, *(item["said"] for item in members)]))
+            columns = [*wanted, *sorted({item["said"] for item in members} - {*wanted})]
             counts = Counter((item["wanted"], item["said"]) for item in members)
             found.append(Confusion(title, wanted, columns, counts))
     return found
