@@ -70,24 +70,27 @@ def test_two_runs_of_a_model_have_two_rows_and_what_differs_is_marked(tmp_path):
     assert table.notes[1] == 'a: version: "2", not "1"; data: "def", not "abc"'
 
 
-def test_a_column_takes_runs_of_its_own_protocol_only(tmp_path):
-    node = {
-        "title": "t",
-        "source": "s",
-        "rows": [],
-        "columns": [
-            {
-                "title": split,
-                "benchmark": "quiz",
-                "metric": "quiz.easy",
-                "protocol": {"split": split},
-            }
-            for split in ("val", "test")
-        ],
-    }
-    write_run(tmp_path / "a", "ours", metrics=[metric("quiz.easy", 0.5)])
-    [line] = paper_table(published_table(node), read_runs([tmp_path])).lines
-    assert [cell is None for cell in line.cells] == [False, True]
+@pytest.mark.parametrize(
+    ("file", "split", "expected"),
+    [
+        ("refer/refcoco/refs(unc).p", "testB", [True, False]),
+        ("refer/refcoco+/refs(unc).p", "testB", [False, True]),
+        ("refer/refcoco/refs(unc).p", "testA", [False, False]),
+        ("mdetr/finetune_refcoco+_testB.json", "finetune_refcoco+_testB", [False, True]),
+        ("refcoco/refcoco+/refs(unc).p", "testB", [False, True]),
+    ],
+)
+def test_a_column_takes_runs_on_its_own_set_and_split_only(file, split, expected, tmp_path):
+    columns = [
+        {"title": name, "benchmark": "quiz", "metric": "quiz.easy", "words": [name, "testB"]}
+        for name in ("refcoco", "refcoco+")
+    ]
+    table = published_table({"title": "t", "source": "s", "rows": [], "columns": columns})
+    own = {"data": {f"/data/{file}": "abc"}, "protocol": {"split": split}}
+    write_run(tmp_path / "a", "ours", metrics=[metric("quiz.easy", 0.5)], **own)
+    made = paper_table(table, read_runs([tmp_path]))
+    cells = made.lines[0].cells if made else [None, None]
+    assert [cell is not None for cell in cells] == expected
 
 
 @pytest.mark.parametrize("table", TABLES, ids=[table.title for table in TABLES])
@@ -97,6 +100,12 @@ def test_every_published_row_has_a_number_or_a_gap_for_each_column(table):
         assert all(value is None or -100 < value < 100 for value in row.values)
         assert bool(row.setting) == bool(table.setting)
     assert table.source
+
+
+def test_every_column_is_of_a_benchmark_that_there_is():
+    options = files("locvlm.conf") / "benchmark"
+    names = {column.benchmark for table in TABLES for column in table.columns} - {""}
+    assert [name for name in names if not (options / f"{name}.yaml").is_file()] == []
 
 
 def test_well_known_published_figures_are_where_they_belong():

@@ -1,7 +1,9 @@
 """Published tables with our own runs beside them, in the order of the paper."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from locvlm.report.compared import Cell, Column, Comparison, Line, Notes, find
@@ -22,13 +24,14 @@ class PublishedColumn:
         title: of the column.
         benchmark: whose runs; empty where no benchmark of ours measures it.
         metric: key of the number; {setting} in it stands for the word of the row's setting.
-        protocol: values that a run's protocol must have.
+        words: which of its runs: all must stand in the names of the run's files, their folder or
+            its split.
     """
 
     title: str
     benchmark: str = ""
     metric: str = ""
-    protocol: Mapping[str, str] = field(default_factory=dict)
+    words: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +140,16 @@ def _holders(column: PublishedColumn, runs: Sequence[Measured], word: str) -> li
         run
         for run in runs
         if run.benchmark == column.benchmark
-        and all(run.results["protocol"].get(key) == v for key, v in column.protocol.items())
+        and set(column.words) <= _words(run)
         and find(run, column.metric.replace("{setting}", word)) is not None
     ]
+
+
+def _words(run: Measured) -> set[str]:
+    """What the run's files, their folder and its split are called, in words."""
+    names = [name for file in run.results["data"] for name in Path(file).parts[-2:]]
+    split = str(run.results["protocol"].get("split", ""))
+    return {word for name in (*names, split) for word in re.split(r"[\s_.()-]+", name)}
 
 
 def _measured(
