@@ -1,6 +1,6 @@
 import pytest
 
-from locvlm.text import article
+from locvlm.text import article, said_once
 
 
 @pytest.mark.parametrize("name", ["apple", "elephant", "ice skate", "orange ring", "umbrella"])
@@ -11,3 +11,11 @@ def test_an_stands_before_vowels(name):
 @pytest.mark.parametrize("name", ["star", "yellow cross", "8-ball", "école", ""])
 def test_a_stands_before_all_else(name):
     assert article(name) == "a"
+
+
+def test_what_is_said_of_two_objects_is_not_unique():
+    assert said_once([["left cat", "cat"], ["Cat"], ["dog"]]) == {"left cat", "dog"}
+
+
+def test_what_is_said_twice_of_one_object_is_unique():
+    assert said_once([["Cat", "cat"]]) == {"Cat", "cat"}

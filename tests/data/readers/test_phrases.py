@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from locvlm.data.readers.phrases import description_of, said_once
+from locvlm.data.readers.phrases import description_of
 
 
 @pytest.mark.parametrize(
@@ -33,11 +33,3 @@ def test_a_description_keeps_nothing_that_a_template_brings(phrase):
     assert description == description.strip()
     assert not description.endswith(".")
     assert "  " not in description
-
-
-def test_what_is_said_of_two_objects_is_not_unique():
-    assert said_once([["left cat", "cat"], ["Cat"], ["dog"]]) == {"left cat", "dog"}
-
-
-def test_what_is_said_twice_of_one_object_is_unique():
-    assert said_once([["Cat", "cat"]]) == {"Cat", "cat"}

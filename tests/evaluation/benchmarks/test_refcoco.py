@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from importlib import import_module
 
 import pytest
@@ -112,14 +114,15 @@ def test_the_config_of_evaluate_reads_refcocos_own_files(refcoco, tmp_path):
         "benchmark.source.split=testB",
     ]
     for name, n in (("refcoco", 4), ("region_description", 2)):
-        plain = ["benchmark.tokenizer=plain"] if name == "region_description" else []
+        more = ["source@benchmark.source=refcoco"]
+        more += ["benchmark.tokenizer=plain"] if name == "region_description" else []
         with initialize_config_module("locvlm.conf", version_base="1.3"):
-            cfg = compose("evaluate", ["checkpoint=x", f"benchmark={name}", *files, *plain])
+            cfg = compose("evaluate", ["checkpoint=x", f"benchmark={name}", *more, *files])
         assert len(instantiate(cfg.benchmark).questions()) == n
 
 
 def test_a_model_is_asked_for_every_expression_of_a_split(refcoco):
-    benchmark = RefCoco(PROMPTS, source=refcoco)
+    benchmark = RefCoco(PROMPTS, source=refcoco())
     asked = benchmark.questions()
     assert [question.meta["name"] for question in asked] == [
         "left cat",
@@ -134,7 +137,7 @@ def test_a_model_is_asked_for_every_expression_of_a_split(refcoco):
 
 
 def test_expressions_that_fit_two_objects_count_and_the_unique_ones_stand_beside(refcoco):
-    benchmark = RefCoco(PROMPTS, source=refcoco)
+    benchmark = RefCoco(PROMPTS, source=refcoco())
     # On images of 40 x 30 pixels a bin is 0.4 x 0.3 of them.
     first = answered(benchmark.questions(), lambda question: "[5, 10, 30, 26]")
     found = benchmark.score(first, lambda answer: locate(answer.text, (40, 30)))
@@ -162,3 +165,31 @@ def test_which_box_counts():
     names = ("first", "largest", "best", "last")
     assert [chosen(boxes, true, which) for which in names] == boxes
     assert chosen([], true, "best") is None
+
+
+def test_scoring_recorded_boxes_needs_no_torch(file):
+    path = file(records(*[{"pred_box": [1, 2, 3, 4]}] * 3))
+    code = (
+        "import sys; from locvlm.score import main; main(sys.argv[1:]); "
+        "assert not {'torch', 'transformers', 'matplotlib'} & set(sys.modules)"
+    )
+    command = [sys.executable, "-c", code, "benchmark=refcoco", f"answers={path}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_command_reads_a_source_for_recorded_answers(refcoco, tmp_path, file, capsys):
+    refcoco()
+    answers = file([{"id": "1/0/0", "pred_box": [2, 3, 10, 5]}], "answers.json")
+    main(
+        [
+            "benchmark=refcoco",
+            "source=refcoco",
+            f"source.refs={tmp_path / 'refs(unc).p'}",
+            f"source.instances={tmp_path / 'instances.json'}",
+            f"source.images={tmp_path / 'train2014'}",
+            "source.split=testB",
+            f"answers={answers}",
+        ]
+    )
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["acc_at_0_5"] == 1

@@ -17,9 +17,10 @@ from locvlm.data.readers.fields import (
     read_text,
 )
 from locvlm.data.readers.images import check_folder, read_image
-from locvlm.data.readers.phrases import description_of, said_once
+from locvlm.data.readers.phrases import description_of
 from locvlm.errors import DataError
 from locvlm.json_stream import iter_json
+from locvlm.text import said_once
 from locvlm.types import Box, Instance, Sample, Size
 
 

@@ -1,8 +1,6 @@
 """Phrases that people wrote about a region, as descriptions that fit into prompts and answers."""
 
 import re
-from collections import Counter
-from collections.abc import Iterable
 
 _ARTICLE = re.compile(r"^(?:the|an?)\s+", re.IGNORECASE)
 _SENTENCE = re.compile(r"^(?P<noun>\w+(?: \w+)?) (?P<verb>is|are) (?P<rest>\w.*)$", re.IGNORECASE)
@@ -24,17 +22,3 @@ def description_of(phrase: str) -> str:
     if match and not _RELATIVE & set(match["noun"].lower().split()):
         return f"{match['noun']} that {match['verb']} {match['rest']}"
     return bare
-
-
-def said_once(phrases: Iterable[Iterable[str]]) -> set[str]:
-    """The phrases that are said of one object only, whatever their case.
-
-    >>> sorted(said_once([["left cat", "Cat"], ["cat"]]))
-    ['left cat']
-
-    Args:
-        phrases: what is said of each object of an image.
-    """
-    groups = [set(group) for group in phrases]
-    counts = Counter(word for group in groups for word in {one.casefold() for one in group})
-    return {one for group in groups for one in group if counts[one.casefold()] == 1}

@@ -20,11 +20,12 @@ from locvlm.data.readers.fields import (
     shown,
 )
 from locvlm.data.readers.images import check_folder, read_image
-from locvlm.data.readers.phrases import description_of, said_once
+from locvlm.data.readers.phrases import description_of
 from locvlm.data.readers.pickles import read_pickle
 from locvlm.errors import ConfigError, DataError
 from locvlm.json_stream import iter_json
 from locvlm.negatives import Negatives, RandomNegatives
+from locvlm.text import said_once
 from locvlm.types import Instance, Sample, Size
 
 # The expressions of each annotation, in their order

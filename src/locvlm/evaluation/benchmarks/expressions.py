@@ -6,9 +6,9 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from locvlm.data.readers.phrases import said_once
 from locvlm.errors import DataError
 from locvlm.evaluation.answers import Given, records, to_given
+from locvlm.text import said_once
 from locvlm.types import Box, Size
 
 _RECORDED = '{"pred_boxes": '

@@ -1,6 +1,6 @@
 """Referring expression comprehension: where is what this expression refers to?"""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -43,10 +43,8 @@ class RefCoco:
 
     Args:
         prompts: with {category} and {repr}; one is drawn for each expression.
-        expressions: file of expressions with their boxes, see `read_expressions`. None: they come
-            from `source`.
-        source: makes a reader of one split of RefCOCO, RefCOCO+ or RefCOCOg; is not called where
-            there is a file of expressions.
+        expressions: file of expressions with their boxes, see `read_expressions`.
+        source: instead of it, a reader of one split of RefCOCO, RefCOCO+ or RefCOCOg.
         images: folder of the images of `expressions`; None for scoring recorded answers.
         which: of several boxes, the one that counts: the first, last or largest one, or the best
             one, which only one who knows the truth can choose.
@@ -68,7 +66,7 @@ class RefCoco:
         prompts: Sequence[str],
         expressions: str | Path | None = None,
         *,
-        source: Callable[[], Expressions] | None = None,
+        source: Expressions | None = None,
         images: str | Path | None = None,
         which: Which = "first",
         dialect: Dialect | None = None,
@@ -85,22 +83,21 @@ class RefCoco:
         self.dialect = dialect
         self.seed = seed
         left_out: dict[str, int] = {}
-        if expressions is not None:
+        if source is not None:
+            self.files = list(source.sources)
+            self.split = getattr(source, "split", None) or Path(self.files[0]).stem
+            objects, left_out = referred(source)
+            asked = [one for referred in objects for one in _expressions(referred)]
+            images = source.images
+        elif expressions is not None:
             self.files = [str(expressions)]
             self.split = Path(expressions).stem
             asked = read_expressions(expressions)
-        elif source is not None:
-            reader = source()
-            self.files = list(reader.sources)
-            self.split = getattr(reader, "split", None) or Path(self.files[0]).stem
-            objects, left_out = referred(reader)
-            asked = [one for referred in objects for one in _expressions(referred)]
-            images = reader.images
         else:
             raise ConfigError(
                 "there are no expressions to ask for",
                 where="benchmark.expressions",
-                fix="add expressions=FILE",
+                fix="add expressions=FILE; to evaluate, source@benchmark.source=refcoco or mdetr",
             )
         entries = [self._entry(one) for one in asked]
         self.asked = to_questions(self.name, entries, source=self.files[0], images=images)

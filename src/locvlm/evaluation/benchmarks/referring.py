@@ -1,11 +1,13 @@
 """Objects that people referred to, from a reader of RefCOCO, without holding their images."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from locvlm.data.quarantine import Quarantine
 from locvlm.errors import DataError
 from locvlm.types import Box, Instance, Sample, Size
+
+if TYPE_CHECKING:  # it needs torch, which scoring recorded boxes does without
+    from locvlm.data.quarantine import Quarantine
 
 
 class Expressions(Protocol):
@@ -19,7 +21,7 @@ class Expressions(Protocol):
     def sources(self) -> Sequence[str]:
         """The files."""
 
-    def read(self, quarantine: Quarantine) -> Iterator[Sample]:
+    def read(self, quarantine: "Quarantine") -> Iterator[Sample]:
         """Samples with their instances; `extra["image"]` is the file below the folder."""
 
 
@@ -56,6 +58,8 @@ def referred(source: Expressions) -> Objects:
     Raises:
         DataError: there are none.
     """
+    from locvlm.data.quarantine import Quarantine
+
     quarantine = Quarantine()
     objects = [one for sample in source.read(quarantine) for one in _of(sample)]
     if not objects:
