@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 Item = Mapping[str, Any]
 BINS = 10
 MOST = 12  # right answers of a set that is still closed
-LIKELIHOOD = "by likelihood"  # items without a gallery
+LIKELIHOOD = "By likelihood"  # items without a gallery
 
 
 class Bin(NamedTuple):

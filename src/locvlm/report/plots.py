@@ -8,7 +8,7 @@ from markupsafe import Markup, escape
 _BAR, _HEIGHT = 120, 10
 _WIDTH, _PLOT_HEIGHT, _FLOOR = 520, 150, 126
 _SQUARE = 240
-_NAMES, _LETTERS, _LINE = 190, 30, 22  # of names beside a plot: width, length; height of a row
+_NAMES, _LETTERS, _LINE = 200, 26, 22  # of names beside a plot: width, length; height of a row
 
 
 def interval_bar(value: float, low: float, high: float, chance: float | None = None) -> Markup:
