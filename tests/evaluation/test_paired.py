@@ -77,6 +77,11 @@ def test_few_images_are_never_sure():
     assert found.p == found.p_mcnemar == 0.0625
 
 
+def test_only_images_that_differ_make_sure():
+    found = compare(items([1, 1, 1, 1] + [1] * 50), items([0, 0, 0, 0] + [1] * 50))
+    assert found.p == found.p_mcnemar == 0.125
+
+
 def test_equal_runs_differ_by_nothing_but_could_still_differ_on_other_images():
     found = compare(items([1, 0] * 10), items([1, 0] * 10))
     assert (found.difference.value, found.p, found.p_mcnemar) == (0, 1, 1)

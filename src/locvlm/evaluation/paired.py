@@ -165,5 +165,7 @@ def _difference(
     low, high = percentiles(drawn)
     beyond = min(np.count_nonzero(drawn <= 0), np.count_nonzero(drawn >= 0))
     p = min(1.0, 2 * (1 + int(beyond)) / (1 + len(drawn)))
-    # However alike they are, n images are never surer than n coins that all fall on one side.
-    return Estimate(apart.value, low, high, apart.n), max(p, 2.0 ** (1 - n))
+    # Resampling few images is too sure: n that differ are never surer than n coins that all fall
+    # on one side.
+    n_apart = int(np.count_nonzero(above))
+    return Estimate(apart.value, low, high, apart.n), max(p, 2.0 ** (1 - n_apart))
