@@ -98,6 +98,8 @@ def test_questions_of_one_run_only_are_left_out_and_named():
     found = compare(items([1, 1, 0]), items([1, 1, 0, 1])[1:])
     assert found.difference.n == 2
     assert (found.only_a, found.only_b) == (["q/0"], ["q/3"])
+    assert (found.whole_a, found.whole_b) == ((2 / 3, 3), (2 / 3, 3))
+    assert (found.a, found.b) == (0.5, 0.5)
 
 
 def test_one_key_with_two_right_answers_is_another_question():

@@ -9,7 +9,8 @@ def paired(a, b, n, difference, *, significant=True, **keys):
     """A test's result, as evaluation.paired gives it."""
     keys = {"only_a": [], "only_b": [], "unlike": []} | keys
     estimate = SimpleNamespace(value=difference, low=difference, high=difference, n=n)
-    return SimpleNamespace(a=a, b=b, difference=estimate, is_significant=significant, **keys)
+    whole = {"whole_a": SimpleNamespace(value=a, n=n), "whole_b": SimpleNamespace(value=b, n=4)}
+    return SimpleNamespace(difference=estimate, is_significant=significant, **whole, **keys)
 
 
 def cells(table, name):
@@ -105,7 +106,16 @@ def test_only_the_mean_score_that_was_tested_is_marked(tmp_path):
     assert verdicts == {"one": ["", ""], "two": [BETTER, ""], "three": [WORSE, ""]}
 
 
-def test_nothing_is_marked_that_chance_explains_or_that_was_tested_on_fewer_questions(tmp_path):
+def test_a_run_that_lacks_an_answer_is_marked_by_what_it_shares(tmp_path):
+    write_run(tmp_path / "a", "one")
+    write_run(tmp_path / "b", "two", scores=[1, 1, 1])
+    one, two = read_runs([tmp_path])
+    results = {"two": {"all": paired(1.0, 0.5, 3, 0.25)}}
+    table = benchmark_table([one, two], reference=one, paired=results)
+    assert [cell.verdict for cell in cells(table, "two")] == [BETTER, ""]
+
+
+def test_nothing_is_marked_that_chance_explains_or_that_counts_other_questions(tmp_path):
     write_run(tmp_path / "a", "one")
     write_run(tmp_path / "b", "two", scores=[1, 1, 1, 0])
     one, two = read_runs([tmp_path])

@@ -61,6 +61,7 @@ def leakage(name: str, questions: Sequence[Question], folders: Sequence[str]) ->
     found = []
     notes = []
     for folder in folders:
+        logger.info("looking for the images of %s in %s", name, folder)
         try:
             found.append(survey(readable_samples(Shards(folder))))
         except DataError as error:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,13 @@ ALL = "all questions"
 OUTCOMES = ("both right", "only A right", "only B right", "both wrong")
 
 
+class Mean(NamedTuple):
+    """A mean score, and of how many questions."""
+
+    value: float
+    n: int
+
+
 @dataclass(frozen=True, slots=True)
 class Paired:
     """Run A and run B on the questions that both answered.
@@ -39,6 +46,8 @@ class Paired:
         only_a: keys of questions that only A answered; they are left out.
         only_b: likewise.
         unlike: keys that stand for questions with different right answers; left out as well.
+        whole_a: of all that A answered, also what is left out here.
+        whole_b: likewise.
     """
 
     a: float
@@ -50,6 +59,8 @@ class Paired:
     only_a: Sequence[str] = ()
     only_b: Sequence[str] = ()
     unlike: Sequence[str] = ()
+    whole_a: Mean = Mean(0.0, 0)
+    whole_b: Mean = Mean(0.0, 0)
 
     @property
     def is_significant(self) -> bool:
@@ -100,6 +111,8 @@ def compare(a: Sequence[Item], b: Sequence[Item], seed: int = 0) -> Paired:
         sorted(keys_a - keys_b),
         sorted(keys_b - keys_a),
         sorted((keys_a & keys_b) - {one["key"] for one, _ in pairs}),
+        _mean(a),
+        _mean(b),
     )
 
 
@@ -115,6 +128,10 @@ def compare_parts(a: Sequence[Item], b: Sequence[Item], seed: int = 0) -> dict[s
         if len(members) < len(a) and joined(members, of_b.get(name, ())):
             found[name] = compare(members, of_b[name], seed)
     return found
+
+
+def _mean(items: Sequence[Item]) -> Mean:
+    return Mean(sum(item["score"] for item in items) / len(items), len(items))
 
 
 def _parts(items: Sequence[Item]) -> dict[str, list[Item]]:

@@ -185,14 +185,13 @@ def find(run: Measured, key: str) -> Metric | None:
 
 
 def is_mean_score(metrics: Sequence[Metric | None], paired: "Paired") -> bool:
-    """Whether a metric of runs A and B is the mean score that `paired` compares."""
-    means = (paired.a, paired.b)
+    """Whether a metric of runs A and B is their mean score of the questions that were compared."""
     return all(
         metric is not None
         and metric["value"] is not None
-        and (metric["n"], metric["better"]) == (paired.difference.n, "higher")
-        and isclose(metric["value"], mean, abs_tol=1e-9)
-        for metric, mean in zip(metrics, means, strict=True)
+        and (metric["n"], metric["better"]) == (whole.n, "higher")
+        and isclose(metric["value"], whole.value, abs_tol=1e-9)
+        for metric, whole in zip(metrics, (paired.whole_a, paired.whole_b), strict=True)
     )
 
 
