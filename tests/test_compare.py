@@ -87,6 +87,13 @@ def test_only_the_benchmarks_that_were_named_are_compared(runs):
     assert error.value.fix == "these runs are of quiz, riddle"
 
 
+def test_a_table_without_the_reference_says_that_nothing_was_tested(runs):
+    write_run(runs / "r", benchmark="riddle", title="model on riddle")
+    quiz, riddle = compared(runs, "--against", runs / "base")
+    assert riddle.notes == ["Not tested: --against has no run on these questions"]
+    assert quiz.notes == []
+
+
 def test_two_references_for_one_table_are_refused(runs):
     with pytest.raises(ConfigError, match="2 runs of quiz about the same questions") as error:
         compared(runs, "--against", runs)

@@ -79,7 +79,7 @@ def compare(args: argparse.Namespace) -> list["Comparison"]:
     runs = _of(read_runs([*args.runs, *against]), args.benchmark)
     folders = {run.folder.resolve() for run in read_runs(against)} if against else set()
     found = groups(runs)
-    own = [_table(group, _reference(group, folders), runs) for group in found]
+    own = [_table(group, folders, runs) for group in found]
     tables = [*_papers(runs), *own]
     for table in tables:
         _print(table)
@@ -122,14 +122,17 @@ def _reference(group: Sequence["Measured"], folders: set[Path]) -> "Measured | N
 
 
 def _table(
-    group: Sequence["Measured"], reference: "Measured | None", runs: Sequence["Measured"]
+    group: Sequence["Measured"], folders: set[Path], runs: Sequence["Measured"]
 ) -> "Comparison":
     """The table of runs about the same questions, each tested against the reference."""
     from locvlm.evaluation.paired import compare_parts
     from locvlm.report.compared import benchmark_table
 
+    reference = _reference(group, folders)
     paired = {}
     untested = []
+    if folders and reference is None:
+        untested.append("Not tested: --against has no run on these questions")
     of_reference = reference.items() if reference else []
     for run in group:
         if reference is None or run is reference:
