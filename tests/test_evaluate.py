@@ -291,6 +291,21 @@ def test_mistakes_get_one_message_and_no_traceback(arguments, message, tmp_path)
     assert "Traceback" not in done.stderr
 
 
+def test_files_are_looked_for_below_the_root_of_the_data(model, tmp_path):
+    photo = tmp_path / "data" / "coco" / "val2014" / "a.jpg"
+    photo.parent.mkdir(parents=True)
+    Image.new("RGB", (64, 48)).save(photo)
+    asked = {"question_id": 1, "image": "a.jpg", "text": "Is there a cat?", "label": "no"}
+    for split in ("random", "popular"):
+        file = tmp_path / "data" / "pope" / f"coco_pope_{split}.json"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps(asked))
+    given = [f"checkpoint={model}", f"data_root={tmp_path / 'data'}", *FAST]
+    for name in ("pope", "pope_popular"):
+        assert evaluate(configured(f"benchmark={name}", *given))["counts"]["questions"] == 1
+    assert {one.name for one in (model.parent / "evaluation").iterdir()} == {"pope", "pope_popular"}
+
+
 def test_videos_are_refused_before_a_model_is_loaded(tmp_path):
     file = tmp_path / "test_qa.json"
     record = {"id": 1, "video_id": "a", "question": "who?", "answer": "man"}

@@ -57,10 +57,14 @@ def test_mmes_file_of_answers_holds_its_questions_as_well(tmp_path, capsys):
 
 def test_answers_with_nothing_to_compare_them_with_are_refused(files, tmp_path, capsys):
     questions = tmp_path / "test_questions.json"
-    asked = {"question_id": 0, "image_id": 1, "question": "Is there a cat?"}
-    questions.write_text(json.dumps({"questions": [asked]}))
+    asked = [{"question_id": n, "image_id": 1, "question": "Is there a cat?"} for n in (0, 9)]
+    questions.write_text(json.dumps({"questions": asked}))
+    other = tmp_path / "annotations.json"
+    one = {"question_id": 9, "answer_type": "other", "answers": [{"answer": "cat"}] * 10}
+    other.write_text(json.dumps({"annotations": [one]}))
+    given = [f"questions={questions}", f"annotations={other}", f"answers={files[1]}"]
     with pytest.raises(SystemExit):
-        main(["benchmark=vqav2", f"questions={questions}", f"answers={files[1]}"])
+        main(["benchmark=vqav2", *given])
     assert "no answer can be scored" in capsys.readouterr().err
 
 
@@ -137,3 +141,12 @@ def test_neither_torch_nor_transformers_is_needed(files, videos):
             [sys.executable, "-c", code, *given], capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
+
+
+def test_where_evaluate_looks_for_files_is_nothing_to_score(files, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data" / "pope").mkdir(parents=True)
+    files[0].rename(tmp_path / "data" / "pope" / files[0].name)
+    with pytest.raises(SystemExit):
+        main(["benchmark=pope", f"answers={files[1]}"])
+    assert "pope needs questions" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from importlib.resources import files
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError
 
 from locvlm.config import check_targets
@@ -60,6 +60,7 @@ def compose_plain(
                 of = key.rpartition(".")[2]
                 overrides.append(f"{of}@{group}.{key}={_option(of, key, pairs.pop(key))}")
                 cfg = compose(command, overrides)
+    _forget_places(cfg[group])
     allowed = [*own, *(str(key) for key in cfg[group] if not str(key).startswith("_"))]
     for key, value in pairs.items():
         _set(cfg, key if key in own else f"{group}.{key}", value, f"{key}={value}", name, allowed)
@@ -81,6 +82,15 @@ def option_names(group: str) -> Mapping[str, str]:
         file.name.removesuffix(".yaml"): file.read_text()
         for file in sorted(found, key=lambda file: file.name)
     }
+
+
+def _forget_places(node: DictConfig) -> None:
+    """Leaves out where `evaluate` looks for files: here they are named, and images not needed."""
+    for key, value in OmegaConf.to_container(node, resolve=False).items():  # type: ignore[union-attr]
+        if isinstance(value, dict):
+            _forget_places(node[key])
+        elif str(value).startswith("${data_root}"):
+            node[key] = None if key == "images" else MISSING
 
 
 def _pair(argument: str) -> tuple[str, str]:

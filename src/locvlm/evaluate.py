@@ -27,6 +27,7 @@ class EvaluateConfig:
     predictor: Any = MISSING
     prompts: Any = MISSING
     scenes: Any = MISSING
+    data_root: str = "data"
     output: str | None = None
     fresh: bool = False
     processes: int = 1
