@@ -97,11 +97,11 @@ class LocVLMPredictor:
 
     def answer(self, questions: Sequence[Question]) -> list[str]:
         """The text generated for each question."""
-        return in_batches(questions, self.batch_size, self._generate)
+        return in_batches(questions, self.batch_size, self._generate, list)
 
     def score(self, questions: Sequence[Question]) -> list[list[float]]:
         """The log-likelihood of each candidate of each question, summed over its tokens."""
-        return in_batches(questions, self.batch_size, self._score)
+        return in_batches(questions, self.batch_size, self._score, list)
 
     def decode(self, text: str, question: Question) -> Located:
         """The locations in an answer, in pixels of the question's image.

@@ -21,6 +21,7 @@ from locvlm.predictors.pretrained import load, source
 from locvlm.predictors.prompting import Prompting
 from locvlm.types import Question, Sample
 
+P = TypeVar("P")
 T = TypeVar("T")
 
 
@@ -123,12 +124,13 @@ class TransformersPredictor:
 
     def answer(self, questions: Sequence[Question]) -> list[str]:
         """The text generated for each question."""
-        return self._batched(questions, self._generate)
+        # Texts are made at the end: tokenizers must not be used by two threads at a time.
+        return [self._text(ids) for ids in self._batched(questions, self._say, self._prompts)]
 
     def score(self, questions: Sequence[Question]) -> list[list[float]]:
         """The log-likelihood of each candidate of each question, summed over its tokens."""
         pairs = [replace(one, candidates=(text,)) for one in questions for text in one.candidates]
-        found = iter(self._batched(pairs, self._listen))
+        found = iter(self._batched(pairs, self._listen, self._dictated))
         return [[next(found) for _ in question.candidates] for question in questions]
 
     def decode(self, text: str, question: Question) -> Located:
@@ -140,7 +142,10 @@ class TransformersPredictor:
         return decode(self.dialect, text, question)
 
     def _batched(
-        self, questions: Sequence[Question], run: Callable[[Sequence[Question]], list[T]]
+        self,
+        questions: Sequence[Question],
+        run: Callable[[P], Sequence[T]],
+        prepare: Callable[[list[Question]], P],
     ) -> list[T]:
         """`run` on batches of which all questions have an image, or none has."""
         kinds: dict[tuple[bool, int], list[int]] = {}
@@ -149,7 +154,7 @@ class TransformersPredictor:
         found: dict[int, T] = {}
         for numbers in kinds.values():
             alike = [questions[n] for n in numbers]
-            results = in_batches(alike, self.batch_size, run)
+            results = in_batches(alike, self.batch_size, run, prepare)
             found.update(zip(numbers, results, strict=True))
         return [found[n] for n in range(len(questions))]
 
@@ -160,17 +165,30 @@ class TransformersPredictor:
             length = len(self.processor.tokenizer(prompt).input_ids)
         return question.sample.image is not None, length
 
-    def _generate(self, batch: Sequence[Question]) -> list[str]:
+    def _prompts(self, batch: Sequence[Question]) -> tuple[Any, int]:
+        """Inputs of the model, and the seed of what it draws."""
+        keys = [question.key for question in batch]
+        return self._inputs(batch), Random(f"{self.seed} {keys}").getrandbits(63)
+
+    def _say(self, prompts: tuple[Any, int]) -> list[list[int]]:
+        inputs, seed = prompts
         if self.decoding["do_sample"]:
-            keys = [question.key for question in batch]
-            torch.manual_seed(Random(f"{self.seed} {keys}").getrandbits(63))
-        return [self._text(ids) for ids in say(self.model, self._inputs(batch), **self.decoding)]
+            torch.manual_seed(seed)
+        return say(self.model, self._on_device(inputs), **self.decoding)
 
-    def _listen(self, batch: Sequence[Question]) -> list[float]:
+    def _dictated(self, batch: Sequence[Question]) -> tuple[Any, list[list[int]]]:
+        """Inputs of the model, and the tokens of the one candidate of each question."""
         answers = [self._answer_ids(question, *question.candidates) for question in batch]
-        return listen(self.model, self._inputs(batch), answers)
+        return self._inputs(batch), answers
 
-    def _inputs(self, batch: Sequence[Question]) -> Mapping[str, Any]:
+    def _listen(self, dictated: tuple[Any, list[list[int]]]) -> list[float]:
+        inputs, answers = dictated
+        return listen(self.model, self._on_device(inputs), answers)
+
+    def _on_device(self, inputs: Any) -> Any:
+        return inputs.to(self.model.device, self.model.dtype)
+
+    def _inputs(self, batch: Sequence[Question]) -> Any:
         prompts = [self.prompting.prompt(question) for question in batch]
         pictures: dict[int, Image.Image] = {}
         for question in batch:
@@ -178,14 +196,13 @@ class TransformersPredictor:
                 pictures[id(question.sample)] = self._picture(question.sample)
         of = [[pictures[id(q.sample)]] for q in batch if id(q.sample) in pictures]
         start = self.processor.tokenizer.bos_token
-        inputs = self.processor(
+        return self.processor(
             text=prompts,
             images=of or None,
             padding=True,
             return_tensors="pt",
             **({"add_special_tokens": False} if start and prompts[0].startswith(start) else {}),
         )
-        return inputs.to(self.model.device, self.model.dtype)
 
     def _picture(self, sample: Sample) -> Image.Image:
         assert sample.image is not None
