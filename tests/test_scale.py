@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 
@@ -101,6 +102,14 @@ def test_sharded_processes_accumulate_and_compute_activations_again_as_one_does(
     options = ["run=[instruct]", "trainer.accumulate_grad_batches=2"]
     alone = train("accumulates", *options, *ALONE)
     check_same(train("saves", *options, *FSDP, "checkpoint_activations=true"), alone)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles with a C++ compiler")
+@pytest.mark.parametrize("strategy", [DDP, FSDP], ids=["ddp", "fsdp"])
+def test_two_processes_with_compiled_blocks_train_as_one_without(train, alone, strategy):
+    name = f"compiled-{strategy[0].removeprefix('trainer=')}"
+    check_same(train(name, "run=[instruct]", *strategy, "compile=true"), alone, tolerance=1e-3)
 
 
 @pytest.mark.slow
