@@ -15,7 +15,8 @@ from locvlm.errors import ConfigError, DataError
 from locvlm.io import write_text
 
 if TYPE_CHECKING:
-    from locvlm.report.compare_page import Pair
+    from locvlm.evaluation.paired import Item
+    from locvlm.report.compare_page import Gallery
     from locvlm.report.compared import Comparison
     from locvlm.report.runs import Measured
 
@@ -78,9 +79,9 @@ def compare(args: argparse.Namespace) -> list["Comparison"]:
     against = [args.against] if args.against else []
     runs = _of(read_runs([*args.runs, *against]), args.benchmark)
     folders = {run.folder.resolve() for run in read_runs(against)} if against else set()
-    found = groups(runs)
-    own = [_table(group, folders, runs) for group in found]
-    tables = [*_papers(runs), *own]
+    images = args.images if args.html else None
+    own = [_compared(group, folders, runs, images) for group in groups(runs)]
+    tables = [*_papers(runs), *(table for table, _ in own)]
     for table in tables:
         _print(table)
     if args.markdown:
@@ -90,8 +91,8 @@ def compare(args: argparse.Namespace) -> list["Comparison"]:
     if args.html:
         from locvlm.report.compare_page import render_page
 
-        pairs = [pair for group in found for pair in _pairs(group, _reference(group, folders))]
-        write_text(args.html, render_page(TITLE, tables, pairs, args.images))
+        galleries = [gallery for _, shown in own for gallery in shown]
+        write_text(args.html, render_page(TITLE, tables, galleries))
     for file in filter(None, (args.markdown, args.csv, args.html)):
         print(f"written: {file}")
     return tables
@@ -121,48 +122,57 @@ def _reference(group: Sequence["Measured"], folders: set[Path]) -> "Measured | N
     return found[0] if found else None
 
 
-def _table(
-    group: Sequence["Measured"], folders: set[Path], runs: Sequence["Measured"]
-) -> "Comparison":
-    """The table of runs about the same questions, each tested against the reference."""
+def _compared(
+    group: Sequence["Measured"],
+    folders: set[Path],
+    runs: Sequence["Measured"],
+    images: Sequence[Path] | None,
+) -> tuple["Comparison", list["Gallery"]]:
+    """The table of runs about the same questions, each beside the reference or the first one.
+
+    Args:
+        group: the runs.
+        folders: of references.
+        runs: all, also those about other questions.
+        images: folders of images for galleries; None for no galleries.
+    """
     from locvlm.evaluation.paired import compare_parts
     from locvlm.report.compared import benchmark_table
 
     reference = _reference(group, folders)
-    paired = {}
-    untested = []
+    paired, galleries, untested = {}, [], []
     if folders and reference is None:
         untested.append("Not tested: --against has no run on these questions")
-    of_reference = reference.items() if reference else []
-    for run in group:
-        if reference is None or run is reference:
-            continue
+    base = reference or group[0]
+    others = [run for run in group if run is not base and (reference or images is not None)]
+    of_base = base.items() if others else []
+    for run in others:
+        items = run.items()  # those of one run at a time: a benchmark may have 200,000
+        if images is not None:
+            galleries.append(_gallery(run, items, base, of_base, images))
         try:
-            paired[run.name] = compare_parts(run.items(), of_reference)
+            if reference:
+                paired[run.name] = compare_parts(items, of_base)
         except DataError as error:
             untested.append(f"{run.name} was not tested: {error.what}")
-    others = (run for run in runs if run.benchmark == group[0].benchmark and run not in group)
-    table = benchmark_table(group, reference=reference, paired=paired, other=next(others, None))
-    return replace(table, notes=[*table.notes, *untested])
+    strangers = (run for run in runs if run.benchmark == base.benchmark and run not in group)
+    table = benchmark_table(group, reference=reference, paired=paired, other=next(strangers, None))
+    return replace(table, notes=[*table.notes, *untested]), galleries
 
 
-def _pairs(group: Sequence["Measured"], reference: "Measured | None") -> list["Pair"]:
-    """Each run beside the reference, question by question; beside the first one if none is."""
+def _gallery(
+    run: "Measured",
+    items: Sequence["Item"],
+    base: "Measured",
+    of_base: Sequence["Item"],
+    images: Sequence[Path],
+) -> "Gallery":
+    """A run beside another one, question by question."""
     from locvlm.evaluation.paired import joined, outcome
-    from locvlm.report.compare_page import Pair
+    from locvlm.report.compare_page import Pair, gallery
 
-    base = reference or group[0]
-    of_base = base.items()
-    return [
-        Pair(
-            run.benchmark,
-            run.name,
-            base.name,
-            [(outcome(a, b), a, b) for a, b in joined(run.items(), of_base)],
-        )
-        for run in group
-        if run is not base
-    ]
+    questions = [(outcome(a, b), a, b) for a, b in joined(items, of_base)]
+    return gallery(Pair(run.benchmark, run.name, base.name, questions), images)
 
 
 def _papers(runs: Sequence["Measured"]) -> list["Comparison"]:

@@ -30,7 +30,7 @@ def tables(tmp_path):
 
 
 def test_the_page_shows_published_tables_own_tables_and_questions(tables):
-    page = render_page("Runs", tables, [Pair("quiz", "one", "two", [question(1)])])
+    page = render_page("Runs", tables, [gallery(Pair("quiz", "one", "two", [question(1)]))])
     for text in ("Published: a paper.", "4.74", "75.0", "65.0 to 85.0", "only A right", "no &lt;i"):
         assert text in page
     assert page.count('class="plot forest"') == 2
@@ -38,7 +38,7 @@ def test_the_page_shows_published_tables_own_tables_and_questions(tables):
 
 
 def test_the_page_loads_nothing_and_no_text_becomes_markup(tables):
-    page = render_page("Runs", tables, [Pair("quiz", HOSTILE, "two", [question(1)])])
+    page = render_page("Runs", tables, [gallery(Pair("quiz", HOSTILE, "two", [question(1)]))])
     assert re.findall(r"""(?:src|href)=(?!"data:|"#)""", page) == []
     assert "url(" not in page
     assert "://" not in page

@@ -60,26 +60,32 @@ class Gallery:
     """Some questions of a pair.
 
     Args:
-        pair: whose.
+        benchmark: its name.
+        a: name of a run.
+        b: name of the other one.
         outcomes: how many of all its questions ended in each.
         cards: up to `PER_OUTCOME` of each outcome.
     """
 
-    pair: Pair
+    benchmark: str
+    a: str
+    b: str
     outcomes: Sequence[tuple[str, int]]
     cards: Sequence[Card]
 
+    @property
+    def total(self) -> int:
+        """Questions that both answered."""
+        return sum(count for _, count in self.outcomes)
 
-def render_page(
-    title: str, tables: Sequence[Comparison], pairs: Sequence[Pair], images: Sequence[Path] = ()
-) -> str:
+
+def render_page(title: str, tables: Sequence[Comparison], galleries: Sequence[Gallery]) -> str:
     """The page as text. It opens from disk and loads nothing from anywhere.
 
     Args:
         title: of the page.
         tables: published ones and those of benchmarks.
-        pairs: runs to show side by side.
-        images: folders in which the images of questions are looked for.
+        galleries: runs side by side.
     """
     environment = page_environment()
     environment.globals |= {"value_text": value_text, "name_text": name_text, "n_text": n_text}
@@ -89,7 +95,7 @@ def render_page(
         title=title,
         papers=[table for table in tables if table.source],
         tables=[table for table in tables if not table.source],
-        galleries=[gallery(pair, images) for pair in pairs if pair.questions],
+        galleries=[gallery for gallery in galleries if gallery.cards],
     )
 
 
@@ -120,7 +126,8 @@ def gallery(pair: Pair, images: Sequence[Path] = ()) -> Gallery:
         alike = [(a, b) for outcome, a, b in pair.questions if outcome == wanted]
         for a, b in Random(0).sample(alike, min(PER_OUTCOME, len(alike))):
             cards.append(Card(wanted, a, b, _picture(a, b, images)))
-    return Gallery(pair, [(name, counts[name]) for name in ORDER if counts[name]], cards)
+    outcomes = [(name, counts[name]) for name in ORDER if counts[name]]
+    return Gallery(pair.benchmark, pair.a, pair.b, outcomes, cards)
 
 
 def _picture(a: Item, b: Item, images: Sequence[Path]) -> str:

@@ -15,6 +15,7 @@ RESULTS, ITEMS = "results.json", "items.jsonl"
 FORMAT = 1
 _TEXTS = ("key", "table", "row", "column", "better", "headline")
 _NUMBERS = ("value", "low", "high")
+_ITEM_TEXTS = ("key", "group", "image", "question", "answer", "wanted", "outcome")
 _SHOWN = 60  # characters of a value that a message quotes
 logger = logging.getLogger(__name__)
 
@@ -192,10 +193,9 @@ def _is_number(value: Any) -> bool:
 
 
 def _checked_item(item: Any, where: str) -> dict[str, Any]:
-    texts = ("key", "group", "image", "question", "answer", "wanted", "outcome")
     if (
         isinstance(item, dict)
-        and all(isinstance(item.get(key), str) for key in texts)
+        and set(map(type, map(item.get, _ITEM_TEXTS))) == {str}
         and _is_number(item.get("score"))
     ):
         return item
