@@ -61,15 +61,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print((__doc__ or "").replace("BENCHMARKS", ", ".join(benchmark_names())))
         return
     set_up_logging()
+    with _without_collector():
+        print(json.dumps(score(composed(given))))
+
+
+def composed(arguments: Sequence[str]) -> DictConfig:
+    """The config of the command with these arguments.
+
+    Raises:
+        ConfigError: as `compose_plain`.
+    """
+    given = list(arguments)
     if not any(argument.startswith("answers=") for argument in given):
         # A file of referring expressions may hold the predictions as well: either key names it.
         both = [argument for argument in given if argument.startswith("expressions=")]
         given += [f"answers={argument.partition('=')[2]}" for argument in both]
-    cfg = compose_plain(
+    return compose_plain(
         "score", "benchmark", given, names=benchmark_names(), own=OWN, chosen=CHOSEN
     )
-    with _without_collector():
-        print(json.dumps(score(cfg)))
 
 
 def score(cfg: DictConfig) -> dict[str, Any]:
