@@ -247,6 +247,20 @@ def test_what_cannot_be_run_is_refused(settings, message):
         evaluate(configured(*settings))
 
 
+def test_each_share_has_a_gpu_of_its_own_as_far_as_there_are_some(model, tmp_path, monkeypatch):
+    import torch
+
+    taken = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    given = [f"checkpoint={model}", *FAST, *SIDES_ONLY, "predictor.device=cpu"]
+    for share in ("0/3", "1/3", "2/3"):
+        evaluate(configured(*given, f"output={tmp_path}", f"share={share}"))
+    evaluate(configured(*given, f"output={tmp_path}"))
+    assert taken == [0, 1, 0]
+
+
 def test_processes_of_torchrun_are_refused(model, monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
     with pytest.raises(ConfigError, match="torchrun"):

@@ -58,7 +58,8 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     benchmark = instantiate(cfg.benchmark)
     _refuse_videos(benchmark)
     share = to_share(cfg.share or f"0/{cfg.processes}")
-    _take_gpu(share.index)
+    if share.count > 1:
+        _take_gpu(share.index)
     predictor = instantiate(cfg.predictor)
     folder = Path(cfg.output or _home(cfg.checkpoint, predictor.name) / benchmark.name)
     if cfg.share:
