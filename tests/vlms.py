@@ -8,6 +8,7 @@ from transformers import (
     Blip2Processor,
     BlipImageProcessor,
     CLIPImageProcessor,
+    GotOcr2ImageProcessor,
     Idefics3Config,
     Idefics3ForConditionalGeneration,
     Idefics3ImageProcessor,
@@ -15,12 +16,17 @@ from transformers import (
     InstructBlipConfig,
     InstructBlipForConditionalGeneration,
     InstructBlipProcessor,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    InternVLProcessor,
+    InternVLVideoProcessor,
     Kosmos2Config,
     Kosmos2ForConditionalGeneration,
     Kosmos2Processor,
     PaliGemmaConfig,
     PaliGemmaForConditionalGeneration,
     PaliGemmaProcessor,
+    PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2_5_VLProcessor,
@@ -235,6 +241,42 @@ def idefics3(folder):
         pad_token_id=tokenizer.pad_token_id,
     )
     _save(folder, Idefics3ForConditionalGeneration, config, processor)
+
+
+def internvl(folder):
+    marks = {
+        "start_image_token": "<img>",
+        "end_image_token": "</img>",
+        "context_image_token": "<IMG_CONTEXT>",
+        "video_token": "<video>",
+    }
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words(*marks.values()).backend_tokenizer,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        extra_special_tokens=marks,
+    )
+    processor = InternVLProcessor(
+        GotOcr2ImageProcessor(size=SQUARE),
+        tokenizer,
+        InternVLVideoProcessor(size=SQUARE),
+        image_seq_length=1,
+        chat_template=IDEFICS.replace("<image>", "<IMG_CONTEXT>"),
+    )
+    config = InternVLConfig(
+        vision_config=VISION | {"image_size": [SIDE, SIDE], "patch_size": [PATCH, PATCH]},
+        text_config={
+            "model_type": "qwen2",
+            **LAYERS,
+            **HEADS,
+            "vocab_size": len(tokenizer),
+            **ends(tokenizer),
+        },
+        **ids(tokenizer, image_token_id="<IMG_CONTEXT>"),
+        image_seq_length=1,
+    )
+    _save(folder, InternVLForConditionalGeneration, config, processor)
 
 
 def paligemma(folder):

@@ -25,6 +25,10 @@ WORKED = {
         "<|ref|>a cat<|/ref|><|det|>[[250, 233, 500, 832]]<|/det|>",
         Box(160.160, 111.952, 320.320, 399.760),
     ),
+    "internvl": (
+        "<ref>a cat</ref><box>[[250, 233, 500, 833]]</box>",
+        Box(160, 111.84, 320, 399.84),
+    ),
     "qwen_vl": (
         "<ref>a cat</ref><box>(250,233),(500,833)</box>",
         Box(160, 111.84, 320, 399.84),
@@ -55,8 +59,11 @@ WORKED = {
     "diga": ("a cat [6, 8, 35, 67, 21, 68] bbox", Box(160, 111.429, 320, 400.714)),
 }
 ALL = {name: getattr(dialects, name)() for name in WORKED}
-BOXES_ONLY = ("llava", "cogvlm", "deepseek_vl2", "kosmos2", "paligemma")
-MARKED = ("deepseek_vl2", "qwen_vl", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "kosmos2", "molmo")
+BOXES_ONLY = ("llava", "cogvlm", "deepseek_vl2", "internvl", "kosmos2", "paligemma")
+MARKED = (
+    *("deepseek_vl2", "internvl", "kosmos2", "molmo"),
+    *("qwen_vl", "qwen2_vl", "qwen2_5_vl", "qwen3_vl"),
+)
 
 
 @pytest.mark.parametrize("name", WORKED)
@@ -89,6 +96,7 @@ def test_every_convention_has_a_config_and_no_config_is_without():
         ("kosmos2", f"<object>{'<patch_index_0000><patch_index_0033>'}"
          "<delimiter_of_multi_objects/><patch_index_0000><patch_index_0099></object>", 2),
         ("deepseek_vl2", "<|det|>[[1, 2, 3, 4], [5, 6, 7, 8]]<|/det|>", 2),
+        ("internvl", "<ref>cats</ref><box>[[1, 2, 3, 4], [5, 6, 7, 8]]</box>", 2),
         ("qwen2_vl", "<|box_start|>(1,2),(3,4)<|box_end|><|box_start|>(5,6)<|box_end|>", 2),
         ("paligemma", f"{'<loc0001><loc0002><loc0003><loc0004>' * 2}", 2),
         ("molmo", '<points x1="1.0" y1="2.0" x2="3.0" y2="4.0" alt="cats">cats</points>', 2),

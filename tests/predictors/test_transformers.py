@@ -76,6 +76,12 @@ IN_CONTEXT = {
         "<s>User:<image> Is it red?<end_of_utterance>\nAssistant: Yes.<end_of_utterance>\n"
         "User: Where?<end_of_utterance>\nAssistant:",
     ),
+    "internvl": (
+        "internvl",
+        "InternVLForConditionalGeneration",
+        "<s>User:<IMG_CONTEXT> Is it red?<end_of_utterance>\nAssistant: Yes.<end_of_utterance>\n"
+        "User: Where?<end_of_utterance>\nAssistant:",
+    ),
     "paligemma": (
         "paligemma",
         "PaliGemmaForConditionalGeneration",

@@ -74,6 +74,15 @@ def deepseek_vl2() -> Convention:
     return Convention(Integers(999, points=False), tags)
 
 
+def internvl() -> Convention:
+    """InternVL: thousandths of the sides, names and lists of boxes between tags.
+
+    Source: OpenGVLab/InternVL, documentation, Chat Data Format (grounding and detection data).
+    """
+    tags = TaggedLists(("<ref>", "</ref>"), ("<box>", "</box>"))
+    return Convention(Integers(1000, points=False), tags)
+
+
 def qwen_vl() -> Convention:
     """Qwen-VL: thousandths of the sides, names and boxes between tags.
 
