@@ -30,6 +30,13 @@ def test_reads_arrays_and_json_lines_whatever_the_file_is_called(tmp_path, lines
     assert not given.repeated
 
 
+@pytest.mark.parametrize("lines", [True, False])
+def test_a_mark_of_byte_order_says_nothing(tmp_path, lines):
+    file = write(tmp_path / "answers.json", {"question_id": 1, "text": "Yes"}, lines=lines)
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert read(file).texts == {"1": "Yes"}
+
+
 def test_numbers_are_read_as_their_text(tmp_path):
     given = read(write(tmp_path / "a.jsonl", {"question_id": 1, "answer": 2}))
     assert given.texts == {"1": "2"}
@@ -48,7 +55,7 @@ def test_the_last_of_two_answers_counts_and_the_id_is_remembered(tmp_path):
     [
         ({"question_id": 1}, "there is no text at 'text' or 'answer'"),
         ({"text": "yes"}, "there is no text at 'question_id'"),
-        ({"question_id": 1, "text": None}, "there is no text at 'text'"),
+        ({"question_id": 1, "text": None}, "there is no text at 'text', but 'None'"),
         ({"question_id": True, "text": "yes"}, "there is no text at 'question_id'"),
         ("yes", "this is no record"),
     ],
@@ -80,6 +87,17 @@ def test_a_complete_match_counts_nothing_else(caplog):
     matched = match([question("a")], Given("answers.jsonl", {"a": "1"}))
     assert matched.counts == {"questions": 1, "answered": 1}
     assert not caplog.text
+
+
+def test_a_file_without_answers_is_refused():
+    with pytest.raises(DataError, match="there are no answers in this file"):
+        match([question("a")], Given("answers.jsonl", {}))
+
+
+def test_ids_are_quoted_in_part_however_long_they_are():
+    with pytest.raises(DataError) as error:
+        match([question("a")], Given("answers.jsonl", {"n" * 10**5: "1"}))
+    assert len(str(error.value)) < 500
 
 
 def test_answers_of_another_benchmark_are_refused():

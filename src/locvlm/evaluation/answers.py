@@ -1,6 +1,7 @@
 """Recorded answers in the files that official programs read, joined with their questions."""
 
 import logging
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from locvlm.predictors.ask import Answer
 from locvlm.types import Question
 
 NAMED = 3  # ids that a warning names
+SHOWN = 40  # characters of what is quoted
 logger = logging.getLogger(__name__)
 
 
@@ -89,8 +91,10 @@ def match(questions: Sequence[Question], given: Given) -> Matched:
     questions alone.
 
     Raises:
-        DataError: not a single answer belongs to a question.
+        DataError: there are no answers, or not a single one belongs to a question.
     """
+    if not given.texts:
+        raise DataError("there are no answers in this file", where=given.file)
     known = {question.meta["id"] for question in questions}
     answers = [
         Answer(question, given.texts[question.meta["id"]])
@@ -119,15 +123,18 @@ def match(questions: Sequence[Question], given: Given) -> Matched:
 
 def _field(record: Any, keys: Sequence[str], where: str) -> str:
     if not isinstance(record, dict):
-        raise DataError(f"this is no record, but {str(record)[:40]!r}", where=where)
-    value = next((record[key] for key in keys if key in record), None)
+        raise DataError(f"this is no record, but {str(record)[:SHOWN]!r}", where=where)
+    key = next((key for key in keys if key in record), None)
+    value = None if key is None else record[key]
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     if isinstance(value, str):
         return value
+    found = ", ".join(map(repr, record)) or "no keys"
     raise DataError(
-        f"there is no text at {' or '.join(map(repr, keys))}; the record has "
-        f"{', '.join(map(repr, record)) or 'no keys'}",
+        f"there is no text at {' or '.join(map(repr, keys))}; the record has {found}"
+        if key is None
+        else f"there is no text at {key!r}, but {str(value)[:SHOWN]!r}",
         where=where,
         fix="give a file of answers in the benchmark's own format",
     )
@@ -136,11 +143,11 @@ def _field(record: Any, keys: Sequence[str], where: str) -> str:
 def _begins_with(file: str | Path, mark: bytes) -> bool:
     try:
         with Path(file).open("rb") as stream:
-            return stream.read(64).lstrip().startswith(mark)
+            return stream.read(64).removeprefix(BOM_UTF8).lstrip().startswith(mark)
     except OSError:
         return False  # the reader says what is wrong
 
 
 def _some(names: Sequence[str] | Mapping[str, str]) -> str:
-    first = list(names)[:NAMED]
-    return ", ".join(map(repr, first)) + (", ..." if len(names) > NAMED else "")
+    first = (repr(name[:SHOWN]) for name in list(names)[:NAMED])
+    return ", ".join(first) + (", ..." if len(names) > NAMED else "")
