@@ -43,6 +43,10 @@ def test_randomness_is_the_same_in_every_release():
     assert seeded(3).randrange(1000) == 888
 
 
+def test_names_may_hold_any_character():
+    assert seeded(0, "\ud800").random() != seeded(0, "\ud801").random()
+
+
 def test_the_first_box_counts_whatever_else_is_said(said):
     text = "[50, 60] or [10, 20, 30, 40], [1, 2, 3, 4] or [5, 6, 7, 8, 9]"
     assert first_box(said(text), read) == Box(10, 20, 30, 40)

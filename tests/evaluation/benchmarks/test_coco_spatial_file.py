@@ -122,6 +122,7 @@ def test_another_version_is_refused(read):
         (released(DOG, thing(9, [1, 2, 3, 4])), "data, '7'"),
         (released(DOG, thing(1, [1, 2, 3])), "data, '7'"),
         (released(DOG, CAT, width="wide"), "data, '7'"),
+        (released(DOG, CAT, width=10**400), "data, '7'"),
         ({"categories": [{"id": 1}], "data": {}}, "categories"),
         ({"categories": [], "data": {"7": 5}}, "data, '7'"),
         ({**PAPER, "questions": [7]}, "question 1"),

@@ -62,6 +62,11 @@ def test_the_first_question_of_an_id_counts(caplog):
     assert asked.left_out == {"left out: id that came before": 1}
 
 
+def test_a_file_without_a_question_is_refused():
+    with pytest.raises(DataError, match="no question in this file"):
+        ask()
+
+
 def test_a_folder_without_any_of_the_images_is_refused(folder):
     with pytest.raises(DataError, match="not one of the 1 images is in"):
         ask(entry("1", "gone.jpg"), images=folder)

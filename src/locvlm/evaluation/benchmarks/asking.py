@@ -23,7 +23,8 @@ def where_is(prompts: Sequence[str], sample: Sample, name: str, seed: int) -> Me
 
 def seeded(seed: int, *labels: str) -> Random:
     """Randomness that depends on the labels only, not on what was drawn before."""
-    return Random("|".join((str(seed), *labels)))
+    text = "|".join((str(seed), *labels))
+    return Random(text.encode("utf-8", "surrogatepass"))  # a str alone fails on lone surrogates
 
 
 def half_present(

@@ -13,7 +13,7 @@ from locvlm.types import Box, Instance
 Variant: TypeAlias = Literal["paper", "released"]
 PAPER_FORMAT, PAPER_VERSION = "coco_spatial paper", 1
 # What a record of a file of another kind, or a damaged one, makes the code below raise.
-_DAMAGE = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+_DAMAGE = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
 
 
 class Pair(NamedTuple):

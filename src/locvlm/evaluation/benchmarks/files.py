@@ -55,7 +55,8 @@ def to_questions(
         images: folder of the images; None for scoring recorded answers, which needs none.
 
     Raises:
-        DataError: an image's name leaves its folder, or not a single image is there.
+        DataError: there is no entry, an image's name leaves its folder, or not a single image is
+            there.
     """
     folder = None if images is None else Path(images)
     samples: dict[tuple[str, View], Sample] = {}
@@ -87,7 +88,9 @@ def to_questions(
             image=str(folder / entry.image) if folder else "",
             view=entry.view,
         )
-    if absent and not found:
+    if not found and not absent:
+        raise DataError("there is no question in this file", where=source)
+    if not found:
         raise DataError(
             f"not one of the {len(absent):,} images is in {folder}: {', '.join(list(absent)[:3])}",
             where=source,
