@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -81,6 +82,23 @@ def test_matches_by_id_in_the_order_of_the_questions_and_counts_what_does_not_fi
     }
     assert "answers.jsonl: 1 questions without an answer: 'b'" in caplog.text
     assert "1 answers to unknown questions: 'z'" in caplog.text
+
+
+def test_answers_to_other_words_are_counted(tmp_path, caplog):
+    asked = ["Is there a dog?", "Is there a cat?\nAnswer with a word.", "Is there a cow?", None]
+    records = [
+        {"question_id": n, "text": "yes"} | ({"prompt": prompt} if prompt else {})
+        for n, prompt in enumerate(asked)
+    ]
+    names = ["dog", "cat", "sheep", "horse"]
+    questions = [
+        replace(one, meta=one.meta | {"question": f"Is there a {name}?"})
+        for one, name in zip(map(question, "0123"), names, strict=True)
+    ]
+    matched = match(questions, read(write(tmp_path / "a.jsonl", *records)))
+    assert matched.counts["answers whose prompt asks something else"] == 1
+    assert "1 answers whose prompt asks something else: '2'" in caplog.text
+    assert len(matched.answers) == 4
 
 
 def test_a_complete_match_counts_nothing_else(caplog):

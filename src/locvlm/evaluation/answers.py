@@ -3,7 +3,7 @@
 import logging
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,11 +25,13 @@ class Given:
         file: that was read.
         texts: by id; where an id comes twice, its last answer, as official programs have it.
         repeated: ids that came with two different answers.
+        prompts: by id, what was asked, where the file says so at `prompt`, as LLaVA's do.
     """
 
     file: str
     texts: Mapping[str, str]
     repeated: Sequence[str] = ()
+    prompts: Mapping[str, str] = field(default_factory=dict)
 
 
 class Matched(NamedTuple):
@@ -50,13 +52,16 @@ def read_answers(file: str | Path, ids: Sequence[str], texts: Sequence[str]) -> 
     Raises:
         DataError: the file is missing or malformed, or a record lacks either; names the record.
     """
-    return to_given(
-        file,
-        (
-            (_field(record, ids, where), _field(record, texts, where))
-            for where, record in records(file)
-        ),
-    )
+    prompts: dict[str, str] = {}
+
+    def answers() -> Iterator[tuple[str, str]]:
+        for where, record in records(file):
+            key = _field(record, ids, where)
+            if isinstance(record.get("prompt"), str):
+                prompts[key] = record["prompt"]
+            yield key, _field(record, texts, where)
+
+    return replace(to_given(file, answers()), prompts=prompts)
 
 
 def to_given(file: str | Path, answers: Iterable[tuple[str, str]]) -> Given:
@@ -88,7 +93,8 @@ def match(questions: Sequence[Question], given: Given) -> Matched:
     """The answers to `questions`, by `meta["id"]`.
 
     What does not fit is logged with its first ids and counted; the metrics stand on the answered
-    questions alone.
+    questions alone. An answer whose prompt does not hold the words of the question, at
+    `meta["question"]`, counts as well: ids of POPE's splits are the same, their questions are not.
 
     Raises:
         DataError: there are no answers, or not a single one belongs to a question.
@@ -113,12 +119,21 @@ def match(questions: Sequence[Question], given: Given) -> Matched:
         "questions without an answer": sorted(known - given.texts.keys()),
         "answers to unknown questions": sorted(given.texts.keys() - known),
         "questions answered twice, the last counts": list(given.repeated),
+        "answers whose prompt asks something else": [
+            answer.question.meta["id"] for answer in answers if _asks_else(answer, given.prompts)
+        ],
     }
     for what, found in misfits.items():
         if found:
             logger.warning("%s: %d %s: %s", given.file, len(found), what, _some(found))
     counts = {what: len(found) for what, found in misfits.items() if found}
     return Matched(answers, {"questions": len(questions), "answered": len(answers), **counts})
+
+
+def _asks_else(answer: Answer, prompts: Mapping[str, str]) -> bool:
+    meta = answer.question.meta
+    words, prompt = meta.get("question"), prompts.get(meta["id"])
+    return words is not None and prompt is not None and words.strip() not in prompt
 
 
 def _field(record: Any, keys: Sequence[str], where: str) -> str:

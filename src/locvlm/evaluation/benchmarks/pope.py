@@ -134,7 +134,8 @@ def _entries(file: str, prompt: str) -> Iterator[Entry]:
                 where=where,
                 fix="give a file such as coco_pope_random.json",
             )
-        meta = {"label": label} | ({"video": shown} if about == "video" else {})
+        meta = {"label": label, "question": str(text)}
+        meta |= {"video": shown} if about == "video" else {}
         yield Entry(str(key), shown, fill(prompt, question=str(text)), meta)
 
 
