@@ -44,6 +44,21 @@ def test_writes_answers_items_and_results(suite, predictor, tmp_path):
     assert run.image_of("photo") == suite.samples[0].image
 
 
+def test_the_summary_says_what_was_left_out(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    asked = [
+        {"question_id": n, "image": image, "text": "Is there a dog?", "label": "yes"}
+        for n, image in enumerate(["a.png", "gone.png", "gone.png"])
+    ]
+    (tmp_path / "pope.json").write_text(json.dumps(asked))
+    pope = Pope(tmp_path / "pope.json", images=tmp_path)
+    run = run_benchmark(
+        pope, Recorded("someone", locate, {"pope/0": "Yes"}), tmp_path / "run", subject="someone"
+    )
+    summary = "1 images, 1 answers to 1 questions, protocol 1; left out: image absent, 2"
+    assert run.results["summary"] == summary
+
+
 def test_writes_the_file_for_a_test_server_where_nothing_can_be_scored(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "1.png")
     file = tmp_path / "questions.json"

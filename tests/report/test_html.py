@@ -85,6 +85,15 @@ def test_files_of_before_have_no_such_plots(results):
     assert '<table class="confusion">' not in page
 
 
+def test_one_part_needs_no_name_and_several_have_theirs(results):
+    page = render_page(results, [], lambda _: None)
+    assert "<h2>Results</h2>" in page
+    metrics = [*results["metrics"], results["metrics"][0] | {"key": "sides.row.accuracy"}]
+    page = render_page(results | {"metrics": metrics}, [], lambda _: None)
+    assert "<h2>Part</h2>" in page
+    assert "<h2>Sides</h2>" in page
+
+
 def test_notes_stand_above_all_tables(results):
     page = render_page(results | {"notes": ["3 of <9> images leaked"]}, [], lambda _: None)
     assert page.index("3 of &lt;9&gt; images leaked") < page.index("<h2>")

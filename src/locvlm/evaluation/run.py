@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -162,7 +163,7 @@ def write_results(
         "format": FORMAT,
         "title": title,
         "summary": f"{images:,} images, {len(score.items):,} answers to {n_questions:,} questions, "
-        f"protocol {benchmark.version}",
+        f"protocol {benchmark.version}{_left_out(score.counts)}",
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "locvlm": version("locvlm"),
         "benchmark": benchmark.name,
@@ -185,6 +186,10 @@ def write_results(
     write_text(folder / ITEMS, "".join(lines))
     write_json(folder / RESULTS, results)
     return results
+
+
+def _left_out(counts: Mapping[str, int]) -> str:
+    return "".join(f"; {why}, {n:,}" for why, n in counts.items() if why.startswith("left out"))
 
 
 def _decoded(answer: Answer, predictor: Predictor) -> "Located":
@@ -212,9 +217,8 @@ def _check(questions: Sequence[Question], name: str) -> None:
             "apart",
             fix="give annotations in which some category occurs once in an image",
         )
-    keys = [question.key for question in questions]
-    if len(set(keys)) < len(keys):
-        twice = next(key for key in keys if keys.count(key) > 1)
+    twice, n = Counter(question.key for question in questions).most_common(1)[0]
+    if n > 1:
         raise DataError(f"benchmark {name!r} has two questions with the key {twice!r}")
 
 
