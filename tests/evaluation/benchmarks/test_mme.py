@@ -133,7 +133,7 @@ def test_a_question_answered_twice_is_named(tmp_path):
 
 def test_answers_need_the_fourth_column(mme):
     with pytest.raises(DataError, match="no answer in this line"):
-        mme.read_answers(mme.file)
+        mme.read_answers(mme.files[0])
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path):

@@ -53,24 +53,19 @@ class Captions:
         seed: int = 0,
     ):
         check_tokenizer(tokenizer)
-        self.file = str(references)
+        self.files = [str(references)]
+        self.split = Path(references).stem
         self.prompt = prompt
         self.tokenizer = tokenizer
         self.seed = seed
-        self.asked = to_questions(
-            self.name, _entries(self.file, prompt), source=self.file, images=images
-        )
-
-    @property
-    def files(self) -> list[str]:
-        """What the truth was read from."""
-        return [self.file]
+        (file,) = self.files
+        self.asked = to_questions(self.name, _entries(file, prompt), source=file, images=images)
 
     @property
     def protocol(self) -> Mapping[str, Any]:
         """What a stranger needs to repeat it."""
         return {
-            "references": Path(self.file).stem,
+            "references": self.split,
             "prompt": self.prompt,
             **wording_protocol(self.tokenizer),
             "seed": self.seed,
@@ -90,7 +85,7 @@ class Captions:
         references = [answer.question.meta["references"] for answer in answers]
         (found,) = wording([texts], references, self.tokenizer)
         images = [answer.question.sample.key for answer in answers]
-        row = Row(self.name, "Captions", Path(self.file).stem, images, self.seed)
+        row = Row(self.name, "Captions", self.split, images, self.seed)
         metrics = row.metrics(*worded_columns(found))
         items = [
             worded_item(answer, near, group="Captions")

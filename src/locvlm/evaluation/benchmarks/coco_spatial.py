@@ -93,8 +93,8 @@ class CocoSpatial:
                 where="benchmark.icl_style",
                 fix="give consistent or paper",
             )
-        self.file = str(questions)
-        self.found = read_pairs(self.file, seed)
+        self.files = [str(questions)]
+        self.found = read_pairs(questions, seed)
         self.wording = wording.get(self.found.variant, {})
         self.answer = answer
         if missing := [axis for axis in SIDES if not (self.wording.get(axis) and answer.get(axis))]:
@@ -109,12 +109,7 @@ class CocoSpatial:
         self.diagnostics = diagnostics
         self.seed = seed
         entries = (entry for pair in self.found.pairs for entry in self._about(pair))
-        self.asked = to_questions(self.name, entries, source=self.file, images=images)
-
-    @property
-    def files(self) -> list[str]:
-        """What the truth was read from."""
-        return [self.file]
+        self.asked = to_questions(self.name, entries, source=str(questions), images=images)
 
     @property
     def protocol(self) -> Mapping[str, Any]:

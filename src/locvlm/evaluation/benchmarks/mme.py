@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from locvlm.errors import ConfigError, DataError
-from locvlm.evaluation.answers import Given
+from locvlm.evaluation.answers import Given, to_given
 from locvlm.evaluation.benchmarks.asking import Read, spoken
 from locvlm.evaluation.benchmarks.files import Entry, to_questions
 from locvlm.evaluation.bootstrap import ratio
@@ -58,17 +58,12 @@ class Mme:
                 where="benchmark.questions",
                 fix="give a file such as eval_tool/Your_Results/existence.txt",
             )
-        self.file = str(questions)
+        self.files = [str(questions)]
         self.task = Path(questions).stem
         self.prompt = prompt
         self.seed = seed
-        entries = _entries(self.file, prompt)
-        self.asked = to_questions(self.name, entries, source=self.file, images=images)
-
-    @property
-    def files(self) -> list[str]:
-        """What the truth was read from."""
-        return [self.file]
+        (file,) = self.files
+        self.asked = to_questions(self.name, _entries(file, prompt), source=file, images=images)
 
     @property
     def protocol(self) -> Mapping[str, Any]:
@@ -87,19 +82,7 @@ class Mme:
 
     def read_answers(self, file: str | Path) -> Given:
         """The fourth column of MME's file."""
-        texts: dict[str, str] = {}
-        repeated: dict[str, None] = {}
-        for line in _lines(file):
-            if line.answer is None:
-                raise DataError(
-                    "there is no answer in this line",
-                    where=line.where,
-                    fix="give a file with answers in the fourth column",
-                )
-            if texts.get(line.id, line.answer) != line.answer:
-                repeated[line.id] = None
-            texts[line.id] = line.answer
-        return Given(str(file), texts, list(repeated))
+        return to_given(file, ((line.id, _answer(line)) for line in _lines(file)))
 
     def score(self, answers: Sequence[Answer], read: Read) -> Score:
         """The three figures, and how many answers say neither yes nor no."""
@@ -173,6 +156,16 @@ def _lines(file: str | Path) -> Iterator[_Line]:
         raise DataError("this file is not UTF-8", where=str(file)) from error
     except OSError as error:
         raise cannot_read(file, error) from error
+
+
+def _answer(line: _Line) -> str:
+    if line.answer is None:
+        raise DataError(
+            "there is no answer in this line",
+            where=line.where,
+            fix="give a file with answers in the fourth column",
+        )
+    return line.answer
 
 
 def _entries(file: str, prompt: str) -> Iterator[Entry]:

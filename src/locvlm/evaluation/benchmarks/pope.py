@@ -52,12 +52,12 @@ class Pope:
     ):
         self.name = name
         self.title = title
-        self.file = str(questions)
+        self.files = [str(questions)]
+        self.split = Path(questions).stem
         self.prompt = prompt
         self.seed = seed
-        self.asked = to_questions(
-            self.name, _entries(self.file, prompt), source=self.file, images=images
-        )
+        (file,) = self.files
+        self.asked = to_questions(name, _entries(file, prompt), source=file, images=images)
 
     @property
     def about(self) -> str:
@@ -65,15 +65,10 @@ class Pope:
         return "video" if any("video" in one.meta for one in self.asked.questions) else "image"
 
     @property
-    def files(self) -> list[str]:
-        """What the truth was read from."""
-        return [self.file]
-
-    @property
     def protocol(self) -> Mapping[str, Any]:
         """What a stranger needs to repeat it."""
         return {
-            "split": Path(self.file).stem,
+            "split": self.split,
             "prompt": self.prompt,
             "judge": "POPE's evaluate.py: up to the first stop, without commas, split on spaces: "
             "no if one of No, not, no; else yes",
@@ -95,7 +90,7 @@ class Pope:
         gold = [answer.question.meta["label"] == "yes" for answer in answers]
         unclear = [says_yes(answer.text) is None for answer in answers]
         images = [answer.question.sample.key for answer in answers]
-        row = Row(self.name, self.title, Path(self.file).stem, images, self.seed)
+        row = Row(self.name, self.title, self.split, images, self.seed)
         metrics = row.metrics(
             Column(
                 "accuracy",

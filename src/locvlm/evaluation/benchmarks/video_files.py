@@ -24,8 +24,8 @@ TGIF = ("object", "number", "color", "location")
 WORDS = ("what", "who", "how", "when", "where", "other")
 
 
-class Asked(NamedTuple):
-    """One question.
+class VideoQuestion(NamedTuple):
+    """One question about a video.
 
     Args:
         id: that answers refer to.
@@ -42,7 +42,7 @@ class Asked(NamedTuple):
     kind: str
 
 
-class Read(NamedTuple):
+class Found(NamedTuple):
     """What files say.
 
     Args:
@@ -51,12 +51,12 @@ class Read(NamedTuple):
         left_out: records without their other half, by reason.
     """
 
-    asked: list[Asked]
+    asked: list[VideoQuestion]
     kinds: Mapping[str, Sequence[str]]
     left_out: Mapping[str, int]
 
 
-def read_activitynet_qa(questions: str, annotations: str) -> Read:
+def read_activitynet_qa(questions: str, annotations: str) -> Found:
     """ActivityNet-QA: questions and answers in two files, joined by question_id.
 
     Raises:
@@ -74,7 +74,7 @@ def read_activitynet_qa(questions: str, annotations: str) -> Read:
         key = _text(record, "question_id", where)
         if key in truth:
             video, text = _text(record, "video_name", where), _text(record, "question", where)
-            asked.append(Asked(key, video, text, *truth[key]))
+            asked.append(VideoQuestion(key, video, text, *truth[key]))
         else:
             alone += 1
     if not asked:
@@ -86,10 +86,10 @@ def read_activitynet_qa(questions: str, annotations: str) -> Read:
     unasked = len(truth.keys() - {one.id for one in asked})
     found = {"question without annotation": alone, "annotation without question": unasked}
     kinds = {kind: (kind,) for kind in ACTIVITYNET} | {"free": FREE}
-    return Read(asked, kinds, {why: n for why, n in found.items() if n})
+    return Found(asked, kinds, {why: n for why, n in found.items() if n})
 
 
-def read_open_ended_qa(questions: str) -> Read:
+def read_open_ended_qa(questions: str) -> Found:
     """MSRVTT-QA or MSVD-QA: id, video_id, question and answer; the kind is the question's word.
 
     Raises:
@@ -101,11 +101,11 @@ def read_open_ended_qa(questions: str) -> Read:
             _text(record, name, where) for name in ("id", "video_id", "question", "answer")
         )
         word = text.strip().partition(" ")[0].lower()
-        asked.append(Asked(key, video, text, gold, word if word in WORDS else "other"))
-    return Read(asked, {word: (word,) for word in WORDS}, {})
+        asked.append(VideoQuestion(key, video, text, gold, word if word in WORDS else "other"))
+    return Found(asked, {word: (word,) for word in WORDS}, {})
 
 
-def read_tgif_frameqa(questions: str) -> Read:
+def read_tgif_frameqa(questions: str) -> Found:
     """TGIF-QA's FrameQA: a table separated by tabs; its vid_id names a question, not a video.
 
     Raises:
@@ -113,7 +113,7 @@ def read_tgif_frameqa(questions: str) -> Read:
     """
     columns = ("gif_name", "question", "answer", "type", "vid_id")
     asked = [
-        Asked(
+        VideoQuestion(
             row["vid_id"],
             row["gif_name"],
             row["question"],
@@ -122,7 +122,7 @@ def read_tgif_frameqa(questions: str) -> Read:
         )
         for where, row in read_rows(questions, columns, "\t")
     ]
-    return Read(asked, {kind: (kind,) for kind in TGIF}, {})
+    return Found(asked, {kind: (kind,) for kind in TGIF}, {})
 
 
 def _text(record: Any, name: str, where: str) -> str:

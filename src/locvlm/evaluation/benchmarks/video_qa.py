@@ -7,8 +7,8 @@ from typing import Any
 from locvlm.evaluation.answers import Given, read_answers
 from locvlm.evaluation.benchmarks.asking import Read, spoken
 from locvlm.evaluation.benchmarks.files import Entry, to_questions
-from locvlm.evaluation.benchmarks.video_files import Read as Found
 from locvlm.evaluation.benchmarks.video_files import (
+    Found,
     read_activitynet_qa,
     read_open_ended_qa,
     read_tgif_frameqa,

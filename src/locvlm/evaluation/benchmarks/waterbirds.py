@@ -65,20 +65,16 @@ class Waterbirds:
                 where="benchmark.split",
                 fix=f"choose from {', '.join(get_args(Split))}",
             )
-        self.file = str(metadata)
+        self.files = [str(metadata)]
         self.split = split
         self.prompt = prompt
         self.closed = closed
         self.seed = seed
-        entries = list(_entries(self.file, split, prompt, BIRDS if closed else ()))
+        (file,) = self.files
+        entries = list(_entries(file, split, prompt, BIRDS if closed else ()))
         if not entries:
-            raise DataError(f"there is no image of the split {split}", where=self.file)
-        self.asked = to_questions(self.name, entries, source=self.file, images=images)
-
-    @property
-    def files(self) -> list[str]:
-        """What the truth was read from."""
-        return [self.file]
+            raise DataError(f"there is no image of the split {split}", where=file)
+        self.asked = to_questions(self.name, entries, source=file, images=images)
 
     @property
     def protocol(self) -> Mapping[str, Any]:
