@@ -85,7 +85,7 @@ def test_matches_by_id_in_the_order_of_the_questions_and_counts_what_does_not_fi
 
 
 def test_answers_to_other_words_are_counted(tmp_path, caplog):
-    asked = ["Is there a dog?", "Is there a cat?\nAnswer with a word.", "Is there a cow?", None]
+    asked = ["is there a dog?", "Is there a cat?\nAnswer with a word.", "Is there a cow?", None]
     records = [
         {"question_id": n, "text": "yes"} | ({"prompt": prompt} if prompt else {})
         for n, prompt in enumerate(asked)
@@ -99,6 +99,12 @@ def test_answers_to_other_words_are_counted(tmp_path, caplog):
     assert matched.counts["answers whose prompt asks something else"] == 1
     assert "1 answers whose prompt asks something else: '2'" in caplog.text
     assert len(matched.answers) == 4
+
+
+def test_questions_given_as_answers_are_refused():
+    asked = replace(question("a"), meta={"id": "a", "question": "Is there a dog?"})
+    with pytest.raises(DataError, match="these are the questions"):
+        match([asked], Given("pope.json", {"a": "Is there a dog?"}))
 
 
 def test_a_complete_match_counts_nothing_else(caplog):

@@ -25,7 +25,8 @@ class Given:
         file: that was read.
         texts: by id; where an id comes twice, its last answer, as official programs have it.
         repeated: ids that came with two different answers.
-        prompts: by id, what was asked, where the file says so at `prompt`, as LLaVA's do.
+        prompts: by id, what was asked, where the file says so: LLaVA's at `prompt`, POPE's at
+            `question`.
     """
 
     file: str
@@ -41,13 +42,17 @@ class Matched(NamedTuple):
     counts: dict[str, int]
 
 
-def read_answers(file: str | Path, ids: Sequence[str], texts: Sequence[str]) -> Given:
+def read_answers(
+    file: str | Path, ids: Sequence[str], texts: Sequence[str], in_order: Sequence[str] = ()
+) -> Given:
     """The answers in a JSON array or in JSON Lines, whatever the file is called.
 
     Args:
         file: of records, each with an id and a text; numbers are read as their text.
         ids: keys of the id; the first one that a record has counts.
         texts: keys of the text, likewise.
+        in_order: the ids of all questions, where records may do without: each answers the question
+            in its place.
 
     Raises:
         DataError: the file is missing or malformed, or a record lacks either; names the record.
@@ -55,10 +60,15 @@ def read_answers(file: str | Path, ids: Sequence[str], texts: Sequence[str]) -> 
     prompts: dict[str, str] = {}
 
     def answers() -> Iterator[tuple[str, str]]:
-        for where, record in records(file):
-            key = _field(record, ids, where)
-            if isinstance(record.get("prompt"), str):
-                prompts[key] = record["prompt"]
+        for place, (where, record) in enumerate(records(file)):
+            placed = isinstance(record, dict) and not any(key in record for key in ids)
+            if placed and place < len(in_order):
+                key = in_order[place]
+            else:
+                key = _field(record, ids, where)
+            asked = record.get("prompt", record.get("question"))
+            if isinstance(asked, str):
+                prompts[key] = asked
             yield key, _field(record, texts, where)
 
     return replace(to_given(file, answers()), prompts=prompts)
@@ -97,7 +107,8 @@ def match(questions: Sequence[Question], given: Given) -> Matched:
     `meta["question"]`, counts as well: ids of POPE's splits are the same, their questions are not.
 
     Raises:
-        DataError: there are no answers, or not a single one belongs to a question.
+        DataError: there are no answers, not a single one belongs to a question, or they are the
+            questions themselves.
     """
     if not given.texts:
         raise DataError("there are no answers in this file", where=given.file)
@@ -114,6 +125,12 @@ def match(questions: Sequence[Question], given: Given) -> Matched:
             where=given.file,
             fix=f"the questions' ids are like {_some(sorted(known))}, the answers' like "
             f"{_some(given.texts)}: give the files of one benchmark and split",
+        )
+    if all(answer.text == answer.question.meta.get("question") for answer in answers):
+        raise DataError(
+            "these are the questions, not answers to them",
+            where=given.file,
+            fix="give answers=FILE of a model's answers",
         )
     misfits = {
         "questions without an answer": sorted(known - given.texts.keys()),
@@ -133,7 +150,7 @@ def match(questions: Sequence[Question], given: Given) -> Matched:
 def _asks_else(answer: Answer, prompts: Mapping[str, str]) -> bool:
     meta = answer.question.meta
     words, prompt = meta.get("question"), prompts.get(meta["id"])
-    return words is not None and prompt is not None and words.strip() not in prompt
+    return words is not None and prompt is not None and words.strip().lower() not in prompt.lower()
 
 
 def _field(record: Any, keys: Sequence[str], where: str) -> str:

@@ -40,6 +40,24 @@ def test_agrees_with_the_official_program_on_real_answers(real_data):
         assert figures[name] == pytest.approx(official[name], abs=1e-12)
 
 
+def test_answers_without_ids_are_in_the_order_of_the_questions(file, tmp_path):
+    texts = ["Yes", "no", "no", "No."]
+    said = [{"question": f"Is there {n}?", "answer": text} for n, text in enumerate(texts, start=1)]
+    answers = tmp_path / "answers.json"
+    answers.write_text("\n".join(map(json.dumps, said)))
+    pope = Pope(file)
+    matched = match(pope.questions(), pope.read_answers(answers))
+    assert [answer.text for answer in matched.answers] == texts
+    assert matched.counts == {"questions": 4, "answered": 4}
+    answers.write_text("\n".join(map(json.dumps, said[1:])))
+    matched = match(pope.questions(), pope.read_answers(answers))
+    assert matched.counts["questions without an answer"] == 1
+    assert matched.counts["answers whose prompt asks something else"] == 3
+    answers.write_text("\n".join(map(json.dumps, [*said, {"answer": "yes"}])))
+    with pytest.raises(DataError, match="there is no text at 'question_id'"):
+        pope.read_answers(answers)
+
+
 def test_the_five_figures(file):
     found = values(score(Pope(file), {"1": "Yes", "2": "Yes, I see", "3": "No.", "4": "no"}))
     assert found["pope.accuracy"] == 0.5

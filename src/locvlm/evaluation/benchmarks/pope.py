@@ -81,8 +81,12 @@ class Pope:
         return self.asked.questions
 
     def read_answers(self, file: str | Path) -> Given:
-        """Answers by question_id: LLaVA's `text`, or `answer`."""
-        return read_answers(file, ("question_id",), ("text", "answer"))
+        """Answers by question_id: LLaVA's `text`, or `answer`.
+
+        Without it they are in the order of the questions, as POPE's evaluate.py has it.
+        """
+        in_order = [question.meta["id"] for question in self.asked.questions]
+        return read_answers(file, ("question_id",), ("text", "answer"), in_order)
 
     def score(self, answers: Sequence[Answer], read: Read) -> Score:
         """POPE's five figures, and how many answers say neither yes nor no."""
