@@ -59,6 +59,7 @@ class PlanConfig:
     # Not looked at; experiments and recipes set them.
     name: str = ""
     checkpoint_activations: bool = False
+    compile: bool = False
     description_share: float = 1.0
     number_weights: list[float] = field(default_factory=list)
     answer_weight: float = 1.0
