@@ -80,6 +80,10 @@ def test_quantized_weights_take_less(folder):
     assert small.memory.optimizer < whole.memory.optimizer  # 8-bit moments
 
 
+def test_what_a_training_takes_that_costs_no_memory_is_taken_too():
+    assert composed("+experiment=locvlm_l", "trainer=fsdp", "compile=true").compile is True
+
+
 def test_the_tiny_models_stages_are_planned_with_its_own_tokenizer():
     encoder, pairs, instruct = planned("data.batch_size=4")
     assert encoder.tokens == 0
