@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from locvlm.errors import DataError
+from locvlm.evaluation.benchmarks.coco_spatial import CocoSpatial
 from locvlm.evaluation.benchmarks.localization import Localization
 from locvlm.evaluation.benchmarks.pope import Pope
 from locvlm.evaluation.benchmarks.suite import Suite
@@ -128,6 +129,36 @@ def test_items_of_closed_questions_say_how_sure_the_answer_was(sample, tmp_path)
     sure = {item["key"]: item["confidence"] for item in items}
     assert sure == {key: pytest.approx(1 / (1 + exp(-1))) for key in closed} | dict.fromkeys(free)
     assert {item["said"] for item in items} <= {"left", "right", "above", "below", "no side"}
+
+
+def test_items_of_diagnostics_say_nothing_of_it(tmp_path):
+    released = {
+        "categories": [{"id": 1, "name": "dog"}, {"id": 2, "name": "cat"}],
+        "data": {
+            "7": {
+                "file_name": "a.png",
+                "width": 100,
+                "annotations": [
+                    {"category_id": 1, "bbox": [0, 0, 10, 10]},
+                    {"category_id": 2, "bbox": [50, 0, 10, 10]},
+                ],
+                "good_pairs": [[0, 1]],
+            }
+        },
+    }
+    (tmp_path / "spatial.json").write_text(json.dumps(released))
+    ask = dict.fromkeys(("horizontal", "vertical"), "Is {category} left or right of {other}?")
+    answer = dict.fromkeys(ask, "The {category} is {side} of the {other}.")
+    Image.new("RGB", (100, 20)).save(tmp_path / "a.png")
+    spatial = CocoSpatial(
+        tmp_path / "spatial.json", tmp_path, wording={"released": ask}, answer=answer
+    )
+    closed = {q.key: (-1.0, -2.0) for q in spatial.questions() if q.candidates}
+    free = {q.key: "left" for q in spatial.questions() if not q.candidates}
+    someone = Recorded("someone", locate, free, closed)
+    items = run_benchmark(spatial, someone, tmp_path / "run", subject="someone").items
+    sure = {item["key"] for item in items if item["confidence"] is not None}
+    assert sure == {f"coco_spatial/7/0-1{change}/likelihood" for change in ("", "/mirrored")}
 
 
 def test_progress_counts_to_all_questions(suite, predictor, tmp_path):

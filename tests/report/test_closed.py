@@ -10,8 +10,8 @@ def sure(confidence, score):
     return item(0, "", score, confidence=confidence)
 
 
-def said(wanted, word, group="Is it there?", **more):
-    return item(0, "", float(wanted == word), wanted=wanted, said=word, group=group, **more)
+def said(wanted, word, group="Is it there?"):
+    return item(0, "", float(wanted == word), wanted=wanted, said=word, group=group)
 
 
 def test_the_calibration_error_is_the_gap_of_each_bin_weighed_by_its_answers():
@@ -45,14 +45,10 @@ def test_galleries_stand_apart_and_answers_by_likelihood_have_their_own():
     items = [
         said("yes", "yes"),
         said("no", "no"),
-        said("left", "right", "", confidence=0.6),
-        said("right", "left", "", confidence=0.6),
+        said("left", "right", ""),
+        said("right", "left", ""),
     ]
     assert [one.title for one in confusions(items)] == ["Is it there?", LIKELIHOOD]
-
-
-def test_free_answers_without_a_gallery_are_not_taken_for_likelihoods():
-    assert confusions([said("left", "right", ""), said("right", "no side", "")]) == []
 
 
 def test_free_answers_and_sets_that_are_not_small_have_no_table():

@@ -81,9 +81,9 @@ class Item:
         score: 1 is right, 0 is wrong, or a value between.
         marks: what to draw on the image.
         said: the answer as it was judged, where it is one of few, such as "yes"; the report counts
-            it against `wanted`. Empty: it is free text.
+            it against `wanted`. Empty: it is free text, or answers a question of diagnostics.
         confidence: the share of the likelihood that the answer of a closed question has among its
-            candidates; None for others.
+            candidates; None for others, and where `said` is empty.
     """
 
     key: str

@@ -206,7 +206,9 @@ def confidence(answer: Answer) -> float | None:
 
 def _with_confidence(score: Score, answers: Sequence[Answer]) -> Score:
     sure = {answer.question.key: confidence(answer) for answer in answers}
-    items = [replace(item, confidence=sure.get(item.key)) for item in score.items]
+    items = [
+        replace(item, confidence=sure.get(item.key)) if item.said else item for item in score.items
+    ]
     return replace(score, items=items)
 
 

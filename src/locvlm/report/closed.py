@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 Item = Mapping[str, Any]
 BINS = 10
 MOST = 12  # right answers of a set that is still closed
-LIKELIHOOD = "By likelihood"  # closed answers without a gallery
+LIKELIHOOD = "By likelihood"  # items without a gallery
 
 
 class Bin(NamedTuple):
@@ -77,15 +77,11 @@ def reliability(items: Sequence[Item]) -> Reliability | None:
 
 
 def confusions(items: Sequence[Item]) -> list[Confusion]:
-    """One for each gallery whose answers are one of few, and one for those by likelihood.
-
-    Free answers without a gallery belong to diagnostics, whose questions differ too much.
-    """
+    """One for each gallery whose answers are one of few."""
     groups: dict[str, list[Item]] = {}
     for item in items:
-        title = item["group"] or (LIKELIHOOD if item.get("confidence") is not None else "")
-        if item.get("said") and title:
-            groups.setdefault(title, []).append(item)
+        if item.get("said"):
+            groups.setdefault(item["group"] or LIKELIHOOD, []).append(item)
     found = []
     for title, members in groups.items():
         wanted = sorted({item["wanted"] for item in members})

@@ -149,6 +149,15 @@ def test_a_habit_shows_in_the_diagnostics(make):
     assert found[f"{row}.consistency.strict.swapped"] == 0
 
 
+def test_answers_to_diagnostics_stand_in_no_table_of_what_was_said(make):
+    benchmark = make(released(DOG, CAT))
+    part = {question.key: question.meta["part"] for question in benchmark.questions()}
+    items = score(benchmark, truth).items
+    assert len(items) == len(part)
+    assert all(bool(item.said) == (part[item.key] == "benchmark") for item in items)
+    assert not any(item.group for item in items if not item.said)
+
+
 def test_a_mirror_image_must_not_change_above_and_below(make):
     found = values(score(make(PAPER), lambda question: "above"))
     assert found["coco_spatial.vertical.consistency.strict.mirrored"] == 1

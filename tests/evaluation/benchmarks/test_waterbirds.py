@@ -105,6 +105,7 @@ def test_recorded_answers_belong_to_img_ids(file, tmp_path):
     assert benchmark.figures(found)["accuracy"] == 0.5
     assert benchmark.figures(found)["parse_failures"] == 0.5
     assert [item.outcome for item in found.items] == ["right", "neither"]
+    assert [item.said for item in found.items] == ["waterbird", "neither"]
 
 
 @pytest.mark.parametrize(

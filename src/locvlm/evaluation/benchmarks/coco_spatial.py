@@ -28,7 +28,7 @@ from locvlm.evaluation.benchmarks.side_answers import (
     worked,
 )
 from locvlm.evaluation.diagnostics import Change, Way, ways
-from locvlm.evaluation.results import Metric, Score
+from locvlm.evaluation.results import Item, Metric, Score
 from locvlm.predictors.ask import Answer
 from locvlm.spatial import SIDES, Axis, SideFact, opposite
 from locvlm.types import Question
@@ -155,7 +155,7 @@ class CocoSpatial:
         }
         if self.found.without:
             counts["images without a pair"] = self.found.without
-        items = [side_item(answer, _gallery(answer)) for answer in answers]
+        items = [_item(answer) for answer in answers]
         return Score(metrics, items, counts | self.asked.left_out)
 
     def figures(self, score: Score) -> Mapping[str, float]:
@@ -200,8 +200,9 @@ class CocoSpatial:
         return fact.say(self.wording[fact.axis]), told.say(self.answer[fact.axis])
 
 
-def _gallery(answer: Answer) -> str:
+def _item(answer: Answer) -> Item:
     meta = answer.question.meta
-    if answer.question.candidates or meta["part"] != "benchmark":
-        return ""
-    return TITLES[meta["axis"]] + (", in context" if meta["context"] == IN_CONTEXT else "")
+    if meta["part"] != "benchmark":  # how sure and how right a model is blind is no calibration
+        return replace(side_item(answer, ""), said="")
+    title = TITLES[meta["axis"]] + (", in context" if meta["context"] == IN_CONTEXT else "")
+    return side_item(answer, "" if answer.question.candidates else title)

@@ -207,4 +207,5 @@ def _item(answer: Answer, named: str | None) -> Item:
         wanted=meta["bird"],
         outcome="right" if right else "neither" if named is None else "other bird",
         score=float(right),
+        said=named or "neither",
     )
