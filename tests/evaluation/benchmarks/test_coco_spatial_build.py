@@ -123,6 +123,24 @@ def test_the_papers_form_leaves_out_crowds_and_categories_seen_twice(write):
 
 
 @pytest.mark.parametrize("variant", ["paper", "released"])
+def test_the_things_of_panoptic_annotations_are_objects_and_stuff_is_none(write, variant):
+    boxes = {**BOXES, 1: [0, 90, 100, 10]}
+    segments = [
+        {"id": n, "category_id": key, "bbox": box, "area": 1, "iscrowd": 0}
+        for n, (key, box) in enumerate(boxes.items())
+    ]
+    kinds = [{**one, "isthing": 1} for one in CATEGORIES] + [{"id": 1, "name": "sky", "isthing": 0}]
+    panoptic = [{"image_id": 7, "file_name": "7.png", "segments_info": segments}]
+    things = [{**one, "image_id": 7} for one in segments[:-1]]
+    built = build(write(panoptic, categories=kinds), variant)
+    assert built.counts.pop("segments") == 4
+    same = build(write(things, categories=kinds), variant)
+    assert built.counts == same.counts
+    part = {"paper": "questions", "released": "data"}[variant]
+    assert built.content[part] == same.content[part]
+
+
+@pytest.mark.parametrize("variant", ["paper", "released"])
 def test_a_limit_draws_some_of_them_with_a_seed(real_data, variant):
     def built(limit, seed=0):
         file = real_data / "coco/instances_val2014_100images.json"

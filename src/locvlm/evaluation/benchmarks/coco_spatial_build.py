@@ -2,13 +2,14 @@
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple, TypeVar, get_args
 
 from locvlm.data.quarantine import Quarantine
 from locvlm.data.readers.coco_file import CocoFile, Record
+from locvlm.data.readers.fields import Id
 from locvlm.data.readers.grouped import Grouped, grouped
 from locvlm.errors import ConfigError, DataError
 from locvlm.evaluation.benchmarks.coco_spatial_file import PAPER_FORMAT, PAPER_VERSION, Variant
@@ -26,6 +27,7 @@ from locvlm.spatial import SIDES, Axis
 T = TypeVar("T")
 # What an annotation of the released file has: all that COCO's has, but for the polygons.
 _FIELDS = ("area", "iscrowd", "image_id", "bbox", "category_id", "id")
+_SEGMENTS = "segments_info"  # of a panoptic annotation: its objects
 logger = logging.getLogger(__name__)
 
 
@@ -46,7 +48,8 @@ def build(
     """The questions that a COCO-format file gives rise to; it is read in a stream.
 
     Args:
-        instances: the file: images with their sizes, annotations, categories.
+        instances: the file: images with their sizes, annotations, categories. Or panoptic
+            annotations, of which things count as objects, and stuff (sky, grass) does not.
         variant: `paper`: three objects of an image, each of a category of its own and on one side
             of the image, not all on the same one. `released`: pairs of such objects of which one
             ends before the other begins, in the JSON of the authors' release; as there, a crowd
@@ -71,8 +74,10 @@ def build(
     names: dict[Any, str] = {}
     counts: Counter[str] = Counter()
     file = CocoFile(str(instances), "instances")
-    with grouped(file.annotations(_FIELDS, quarantine, names)) as annotations:
-        images = _images(file, annotations, counts, quarantine)
+    read = file.annotations((*_FIELDS, _SEGMENTS), quarantine, names)
+    with grouped(_objects(read, counts)) as annotations:
+        stuff = _stuff(instances) if counts["segments"] else []
+        images = _images(file, annotations, stuff, counts, quarantine)
         if variant == "paper":
             axes = [axis] if axis else list(SIDES)
             found = _questions(images, names, axes, seed, quarantine)
@@ -105,8 +110,33 @@ def _set_aside(quarantine: Quarantine) -> dict[str, int]:
     return {f"set aside: {reason}": number for reason, number in quarantine.reasons.items()}
 
 
+def _objects(
+    annotations: Iterable[tuple[Id, Record]], counts: Counter[str]
+) -> Iterator[tuple[Id, Record]]:
+    """The annotations; of panoptic ones their segments, which are counted."""
+    for image, annotation in annotations:
+        segments = annotation.pop(_SEGMENTS, None)
+        if segments is None:
+            yield image, annotation
+            continue
+        for segment in filter(lambda one: isinstance(one, dict), segments):
+            counts["segments"] += 1
+            kept = {name: segment[name] for name in _FIELDS if name in segment}
+            yield image, {**kept, "image_id": image}
+
+
+def _stuff(instances: str | Path) -> list[Any]:
+    """The ids of the categories that a panoptic file calls no things."""
+    categories = iter_json(instances, "categories.item", whole=False)
+    return [one["id"] for one in categories if one.get("isthing") == 0]
+
+
 def _images(
-    file: CocoFile, annotations: Grouped, counts: Counter[str], quarantine: Quarantine
+    file: CocoFile,
+    annotations: Grouped,
+    stuff: Sequence[Any],
+    counts: Counter[str],
+    quarantine: Quarantine,
 ) -> Iterator[AnnotatedImage]:
     for record in file.images(None, quarantine):
         counts["images"] += 1
@@ -114,7 +144,9 @@ def _images(
         named = isinstance(record["file_name"], str)
         if named and all(isinstance(side, int) and side > 0 for side in size):
             size = record["width"], record["height"]
-            yield AnnotatedImage(record, size, annotations[record["id"]])
+            objects = annotations[record["id"]]
+            things = [one for one in objects if one.get("category_id") not in stuff]
+            yield AnnotatedImage(record, size, things)
         else:
             what = "image record without file_name, width and height"
             error = DataError(what, where=f"{file.path}, image {record['id']}")
