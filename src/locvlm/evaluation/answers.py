@@ -61,8 +61,8 @@ def read_answers(
 
     def answers() -> Iterator[tuple[str, str]]:
         for place, (where, record) in enumerate(records(file)):
-            placed = isinstance(record, dict) and not any(key in record for key in ids)
-            if placed and place < len(in_order):
+            has_place = place < len(in_order) and isinstance(record, dict)
+            if has_place and record.keys().isdisjoint(ids):
                 key = in_order[place]
             else:
                 key = _field(record, ids, where)
@@ -137,7 +137,9 @@ def match(questions: Sequence[Question], given: Given) -> Matched:
         "answers to unknown questions": sorted(given.texts.keys() - known),
         "questions answered twice, the last counts": list(given.repeated),
         "answers whose prompt asks something else": [
-            answer.question.meta["id"] for answer in answers if _asks_else(answer, given.prompts)
+            answer.question.meta["id"]
+            for answer in answers
+            if given.prompts and _asks_else(answer, given.prompts)
         ],
     }
     for what, found in misfits.items():
