@@ -64,12 +64,7 @@ def build(
         ConfigError: there is no such variant or axis.
         DataError: this is no COCO-format file, or no image qualifies.
     """
-    if variant not in get_args(Variant) or axis not in (None, *SIDES):
-        raise ConfigError(
-            f"there is no variant {variant!r} with the axis {axis!r}",
-            where="variant, axis",
-            fix="give variant=paper or variant=released, axis=horizontal or axis=vertical",
-        )
+    _check(variant, axis)
     quarantine = Quarantine()
     names: dict[Any, str] = {}
     counts: Counter[str] = Counter()
@@ -99,6 +94,15 @@ def build(
             fix="give annotations in which categories occur once in an image",
         )
     return Built(content, {**counts, **_set_aside(quarantine)})
+
+
+def _check(variant: str, axis: str | None) -> None:
+    if variant not in get_args(Variant) or axis not in (None, *SIDES):
+        raise ConfigError(
+            f"there is no variant {variant!r} with the axis {axis!r}",
+            where="variant, axis",
+            fix="give variant=paper or variant=released, axis=horizontal or axis=vertical",
+        )
 
 
 def _set_aside(quarantine: Quarantine) -> dict[str, int]:
