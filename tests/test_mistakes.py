@@ -66,6 +66,12 @@ def test_a_mistake_on_the_command_line_is_named_with_its_key(override, what, whe
     assert (found.what, found.where, found.fix) == (what, where, fix)
 
 
+def test_a_sweep_over_what_has_the_key_is_told_how_to_give_it(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["train", "-m", "model=tiny,small"])
+    found = caught(composed, "model.no_default_has_it=1")
+    assert found.fix.endswith("or ++model.no_default_has_it=... for a key of what -m goes through")
+
+
 def test_an_override_that_cannot_be_read_says_how_to_write_it():
     found = caught(composed, "name=a=[b")
     assert found.where == "name=a=[b"

@@ -1,5 +1,6 @@
 """What a person did wrong, behind the exceptions of the libraries that noticed it."""
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -78,11 +79,11 @@ def _composition(error: Any) -> LocVLMError:
 
 def _unknown_key(error: Any) -> ConfigError:
     known = [key for key in error.parent_node or () if key != "hydra"]
-    return ConfigError(
-        f"there is no key {error.key!r}",
-        where=error.full_key,
-        fix=nearest(error.key, known),
-    )
+    fix = nearest(error.key, known)
+    if {"-m", "--multirun"} & set(sys.argv):
+        # Hydra composes the defaults before the sweep: what is swept may well have the key.
+        fix += f"; or ++{error.full_key}=... for a key of what -m goes through"
+    return ConfigError(f"there is no key {error.key!r}", where=error.full_key, fix=fix)
 
 
 def _first_line(error: Any) -> ConfigError:
