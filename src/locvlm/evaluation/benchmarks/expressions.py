@@ -1,7 +1,8 @@
 """Files of referring expressions with the boxes of their objects, and boxes that were predicted."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,18 +69,22 @@ def read_predictions(file: str | Path) -> Given:
 
     A record holds `pred_boxes`, a list of [x, y, width, height] in pixels, or `pred_box`, one of
     them, or `text` (or `answer`). What is no box is left out, so that its expression is a parse
-    failure.
+    failure. `sent` tells answers to other expressions in the same places.
 
     Raises:
         DataError: the file is missing or malformed, or a record holds no answer.
     """
-    return to_given(
-        file,
-        (
-            (_id(record if isinstance(record, dict) else {}, n), _answer(record, where))
-            for n, (where, record) in enumerate(records(file))
-        ),
-    )
+    prompts: dict[str, str] = {}
+
+    def answers() -> Iterator[tuple[str, str]]:
+        for n, (where, record) in enumerate(records(file)):
+            fields = record if isinstance(record, dict) else {}
+            key = _id(fields, n)
+            if isinstance(fields.get("sent"), str):
+                prompts[key] = fields["sent"]
+            yield key, _answer(record, where)
+
+    return replace(to_given(file, answers()), prompts=prompts)
 
 
 def recorded_boxes(text: str) -> list[Box] | None:

@@ -179,6 +179,7 @@ class RefCoco:
     def _entry(self, one: Expression) -> Entry:
         message = where_is(self.prompts, Sample(one.image, self.files[0]), one.text, self.seed)
         meta = {"name": one.text, "box": list(one.box), "size": one.size, "unique": one.unique}
+        meta["question"] = one.text  # recorded answers to another expression are told by it
         return Entry(one.id, one.image or f"image of {one.id}", message.parts, meta)
 
 
