@@ -389,13 +389,13 @@ def test_a_mistake_ends_with_a_message_and_without_a_traceback(tmp_path):
 @pytest.mark.slow
 def test_a_sweep_gives_each_job_a_folder_that_can_be_given_back(scenes_folder, tmp_path):
     (tmp_path / "mine" / "experiment").mkdir(parents=True)
-    (tmp_path / "mine" / "experiment" / "small.yaml").write_text(
+    (tmp_path / "mine" / "experiment" / "brief.yaml").write_text(
         "# @package _global_\n" + OmegaConf.to_yaml(OmegaConf.from_dotlist(SMALL))
     )
     done = command(
         "-m",
         "--config-dir=mine",
-        "+experiment=small",
+        "+experiment=brief",
         f"scenes_folder={scenes_folder}",
         "coordinates=nfp,ivb",
         "run=[instruct]",
@@ -427,12 +427,12 @@ def weights(folder):
 def test_a_run_killed_at_any_moment_goes_on_to_the_very_same_weights(scenes_folder, tmp_path):
     """With two workers, packed batches and dropout."""
     (tmp_path / "mine" / "experiment").mkdir(parents=True)
-    (tmp_path / "mine" / "experiment" / "small.yaml").write_text(
+    (tmp_path / "mine" / "experiment" / "brief.yaml").write_text(
         "# @package _global_\n" + OmegaConf.to_yaml(OmegaConf.from_dotlist(SMALL))
     )
     choices = [
         "--config-dir=mine",
-        "+experiment=small",
+        "+experiment=brief",
         f"scenes_folder={scenes_folder}",
         "run=[pairs,instruct]",
         "stages.pairs.max_steps=21",
