@@ -111,3 +111,12 @@ def test_a_large_photo_is_embedded_small(results):
     Image.effect_noise((3000, 2000), 90).convert("RGB").save(buffer, "JPEG", quality=95)
     page = render_page(results, [item(1, "missed", 0.0)], lambda _: buffer.getvalue())
     assert len(page) < 250_000
+
+
+def test_a_number_from_too_few_images_for_an_interval_stands_without_a_bar(results):
+    before = render_page(results, [], lambda image: None).count('class="bar"')
+    metric = results["metrics"][0]
+    metric |= {"low": None, "high": None}
+    page = render_page(results, [], lambda image: None)
+    assert page.count('class="bar"') < before
+    assert f"{100 * metric['value']:.1f}" in page

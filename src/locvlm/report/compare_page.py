@@ -106,7 +106,7 @@ def plots(table: Comparison) -> Sequence[tuple[Column, str]]:
         rows = [
             (line.name, cell.metric["value"], cell.metric["low"], cell.metric["high"])
             for line in table.lines
-            if (cell := line.cells[number]) and cell.metric["value"] is not None
+            if (cell := line.cells[number]) and cell.metric["low"] is not None
         ]
         if len(rows) > 1:
             found.append((column, forest(rows)))

@@ -165,6 +165,6 @@ def drawn(image: Image.Image, marks: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _bar(metric: Mapping[str, Any]) -> str:
-    if metric["value"] is None:
+    if metric["low"] is None:  # nothing counted, or too few images for an interval
         return ""
     return interval_bar(metric["value"], metric["low"], metric["high"], metric.get("chance"))
