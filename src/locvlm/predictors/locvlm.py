@@ -11,6 +11,7 @@ from locvlm.errors import ConfigError, DataError
 from locvlm.located import Located
 from locvlm.models import LocVLM
 from locvlm.predictors.batches import in_batches
+from locvlm.predictors.device import on_device
 from locvlm.predictors.folder import sha256_folder
 from locvlm.processor import Processor, Prompt
 from locvlm.types import Question
@@ -69,7 +70,8 @@ class LocVLMPredictor:
         )
         self.seed = seed
         model = LocVLM.from_pretrained(path)
-        self.model, self.generator = _on(model, device, seed)
+        self.model = on_device(model, device)
+        self.generator = torch.Generator(self.model.device).manual_seed(seed)
         self._identity: dict[str, Any] = {}
 
     @property
@@ -129,17 +131,3 @@ class LocVLMPredictor:
             images[id(sample)] = prompt["pixel_values"]
             prompts.append(prompt)
         return prompts
-
-
-def _on(model: LocVLM, device: str, seed: int) -> tuple[LocVLM, torch.Generator]:
-    """The model on a device, and a source of draws there."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return model.to(device), torch.Generator(device).manual_seed(seed)
-    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        raise ConfigError(
-            f"cannot run on device {device!r}: {str(error).splitlines()[0]}",
-            where="predictor.device",
-            fix="use cpu, or leave it at auto",
-        ) from error

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from locvlm.errors import CheckpointError, ConfigError
+from locvlm.errors import CheckpointError
+from locvlm.predictors.device import on_device
 from locvlm.predictors.folder import sha256_folder
 from locvlm.predictors.generating import end_ids, speak_plainly
 
@@ -71,7 +71,7 @@ def load(
     if not hasattr(processor, "image_processor"):
         raise CheckpointError("it brings no image processor", where=model_id)
     _prepare(model, processor)
-    return Pretrained(_on(model.eval(), device), processor)
+    return Pretrained(on_device(model.eval(), device), processor)
 
 
 def source(model_id: str, model: Any) -> dict[str, str]:
@@ -92,19 +92,6 @@ def _prepare(model: Any, processor: Any) -> None:
     speak_plainly(model, tokenizer.pad_token_id)
     if not end_ids(model):
         model.generation_config.eos_token_id = [tokenizer.eos_token_id]
-
-
-def _on(model: Any, device: str) -> Any:
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return model.to(device)
-    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        raise ConfigError(
-            f"cannot run on device {device!r}: {str(error).splitlines()[0]}",
-            where="predictor.device",
-            fix="use cpu, or leave it at auto",
-        ) from error
 
 
 def _cannot_load(model_id: str, error: Exception) -> CheckpointError:

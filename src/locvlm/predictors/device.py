@@ -1,0 +1,28 @@
+"""Puts a model where it runs."""
+
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from locvlm.errors import ConfigError
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def on_device(model: M, device: str) -> M:
+    """The model on `device`; "auto" takes a GPU if there is one.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return model.to(device)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        raise ConfigError(
+            f"cannot run on device {device!r}: {str(error).splitlines()[0]}",
+            where="predictor.device",
+            fix="use cpu, or leave it at auto",
+        ) from error

@@ -1,0 +1,17 @@
+import pytest
+import torch
+from torch import nn
+
+from locvlm.errors import ConfigError
+from locvlm.predictors.device import on_device
+
+
+def test_a_model_goes_to_the_device_that_is_named_or_found():
+    assert next(on_device(nn.Linear(1, 1), "cpu").parameters()).device.type == "cpu"
+    found = next(on_device(nn.Linear(1, 1), "auto").parameters()).device.type
+    assert found == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_a_device_that_is_not_there_is_refused():
+    with pytest.raises(ConfigError, match="cannot run on device 'nowhere'"):
+        on_device(nn.Linear(1, 1), "nowhere")
