@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from locvlm.cli import hydra_command, print_table, set_up_logging
 from locvlm.errors import ConfigError, DataError
+from locvlm.experiment import ExperimentConfig
 
 if TYPE_CHECKING:
     from locvlm.data import Draw, Examples, LocVLMDataModule
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class AuditConfig:
-    """What `conf/audit.yaml` may hold: what shapes training data, as in `conf/train.yaml`."""
+class AuditConfig(ExperimentConfig):
+    """What `conf/audit.yaml` may hold; Hydra refuses any other top-level key."""
 
     n: int = 1
     checked: int = 200
@@ -30,28 +31,6 @@ class AuditConfig:
     split: str = "train"
     benchmarks: list[str] = field(default_factory=list)
     output: str | None = None
-    seed: int = 0
-    data: Any = MISSING
-    processor: Any = MISSING
-    tokenizer: Any = MISSING
-    coordinates: Any = MISSING
-    geometry: Any = MISSING
-    chat: Any = MISSING
-    objectives: Any = MISSING
-    prompts: Any = MISSING
-    description_share: float = 1.0
-    answer_weight: float = 1.0
-    number_weights: list[float] = field(default_factory=list)
-    model: Any = MISSING
-    scenes: Any = MISSING
-    scenes_folder: str = MISSING
-    # Not looked at; experiments and recipes set them.
-    name: str = ""
-    run: Any = None
-    stages: Any = None
-    lora: Any = None
-    quantization: Any = None
-    trainer: Any = None
 
 
 def audit(cfg: DictConfig) -> "Audit":

@@ -13,6 +13,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from locvlm.cli import hydra_command, print_table
 from locvlm.config import check_targets, nearest
 from locvlm.errors import ConfigError
+from locvlm.experiment import ExperimentConfig
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,7 +32,7 @@ class ExamplesConfig:
 
 
 @dataclass
-class PlanConfig:
+class PlanConfig(ExperimentConfig):
     """What `conf/plan.yaml` may hold: what shapes a training, as in `conf/train.yaml`."""
 
     gpu: str = MISSING
@@ -39,30 +40,6 @@ class PlanConfig:
     mfu: float = 0.4
     examples: dict[str, ExamplesConfig] = field(default_factory=dict)
     architectures: dict[str, Any] = field(default_factory=dict)
-    run: list[str] = MISSING
-    stages: dict[str, Any] = field(default_factory=dict)
-    model: Any = MISSING
-    quantization: str | None = None
-    lora: Any = None
-    processor: Any = MISSING
-    tokenizer: Any = MISSING
-    coordinates: Any = MISSING
-    geometry: Any = MISSING
-    chat: Any = MISSING
-    objectives: Any = MISSING
-    prompts: Any = MISSING
-    data: Any = MISSING
-    scenes: Any = MISSING
-    scenes_folder: str = MISSING
-    trainer: Any = MISSING
-    seed: int = 0
-    # Not looked at; experiments and recipes set them.
-    name: str = ""
-    checkpoint_activations: bool = False
-    compile: bool = False
-    description_share: float = 1.0
-    number_weights: list[float] = field(default_factory=list)
-    answer_weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

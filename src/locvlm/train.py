@@ -14,6 +14,7 @@ from locvlm.cli import hydra_command
 from locvlm.config import check_keys, check_targets
 from locvlm.errors import ConfigError
 from locvlm.evaluate import evaluate
+from locvlm.experiment import ExperimentConfig
 from locvlm.io import sha256, write_text
 from locvlm.mistakes import refused
 
@@ -47,36 +48,10 @@ class StageConfig:
 
 
 @dataclass
-class TrainConfig:
-    """What `conf/train.yaml` may hold; Hydra refuses any other top-level key.
+class TrainConfig(ExperimentConfig):
+    """What `conf/train.yaml` may hold; Hydra refuses any other top-level key."""
 
-    `quantization` is `4bit` or `8bit`: of the language model, beside which LoRA or the adapter
-    learns.
-    """
-
-    name: str = MISSING
-    seed: int = 0
-    run: list[str] = MISSING
     stages: dict[str, StageConfig] = field(default_factory=dict)
-    model: Any = MISSING
-    quantization: str | None = None
-    checkpoint_activations: bool = False
-    compile: bool = False
-    lora: Any = None
-    processor: Any = MISSING
-    tokenizer: Any = MISSING
-    coordinates: Any = MISSING
-    geometry: Any = MISSING
-    chat: Any = MISSING
-    objectives: Any = MISSING
-    prompts: Any = MISSING
-    description_share: float = 1.0
-    number_weights: list[float] = field(default_factory=list)
-    answer_weight: float = 1.0
-    data: Any = MISSING
-    scenes: Any = MISSING
-    scenes_folder: str = MISSING
-    trainer: Any = MISSING
     callbacks: Any = MISSING
     logger: Any = MISSING
     checkpoint: str | None = None
