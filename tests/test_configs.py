@@ -69,6 +69,10 @@ def cases():
             yield command, overrides
     for judge in option_names("judge"):
         yield "score", ["benchmark=msvd_qa", "answers=x", f"judge@benchmark.judge={judge}"]
+    for name in ("refcoco", "mdetr"):
+        described = ["benchmark=region_description", f"source@benchmark.source={name}"]
+        yield "score", ["answers=x", *described]
+        yield "evaluate", ["checkpoint=x", *described]
     for names in option_names("exclude"):
         yield "build", ["builder=hal", "output=x", f"exclude@builder.exclude={names}"]
     for path in sorted((CONF / "experiment").glob("*.yaml")):
