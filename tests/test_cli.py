@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch.utils.data import DataLoader, IterableDataset
@@ -16,9 +17,9 @@ def refuse(bins=0):
     raise ConfigError(f"bins must be at least 1, got {bins}", where="coordinates.bins")
 
 
-def run(command):
+def run(command, **options):
     with pytest.raises(SystemExit) as end:
-        cli.plain_errors(command)()
+        cli.plain_errors(command, **options)()
     return end.value.code
 
 
@@ -140,6 +141,34 @@ def test_an_interrupt_ends_quietly(capsys):
 
     assert run(command) == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.parametrize("variable", ["LOCAL_RANK", "SLURM_LOCALID"])
+@pytest.mark.parametrize("error", [DataError("no such folder"), KeyboardInterrupt()])
+def test_what_all_processes_of_a_launcher_would_say_is_said_once(
+    variable, error, monkeypatch, capsys
+):
+    def command():
+        raise error
+
+    monkeypatch.setenv(variable, "0")
+    first = run(command, together=True), capsys.readouterr().err
+    monkeypatch.setenv(variable, "1")
+    assert (run(command, together=True), capsys.readouterr().err) == (first[0], "")
+    assert (run(command), capsys.readouterr().err) == first
+    assert "no such folder" in first[1] or first[1] == "interrupted\n"
+
+
+def test_a_process_that_trains_with_others_says_which_one_has_an_error(monkeypatch, capsys):
+    def command():
+        raise DataError("no sample can be read")
+
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 9)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 16)
+    assert run(command, together=True) == 1
+    assert capsys.readouterr().err == "error in process 9: no sample can be read\n"
 
 
 def test_a_command_that_works_is_left_alone():

@@ -24,10 +24,15 @@ _TRACEBACK = re.compile(
 )
 
 
-def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
+def plain_errors(command: Callable[P, R], *, together: bool = False) -> Callable[P, R]:
     """Lets a command end with a message and exit status 1 where the user can do something.
 
     Only `LocVLMError`s and mistakes in a config become messages; a bug keeps its traceback.
+
+    Args:
+        command: what to run.
+        together: a launcher may start it in many processes that work as one; what all would say is
+            said by the first of each computer.
     """
 
     @functools.wraps(command)
@@ -35,7 +40,8 @@ def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
+            if not together or _is_first_here():
+                print("interrupted", file=sys.stderr)
             sys.exit(INTERRUPTED)
         except BrokenPipeError:  # `| head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # it is flushed at exit
@@ -44,14 +50,17 @@ def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
             plain = mistake(error)
             if plain is None:
                 raise
-            print(f"error: {_TRACEBACK.sub('', str(plain))}", file=sys.stderr)
+            rank = _rank() if together else None
+            if rank is not None or not together or _is_first_here():
+                heading = "error" if rank is None else f"error in process {rank}"
+                print(f"{heading}: {_TRACEBACK.sub('', str(plain))}", file=sys.stderr)
             sys.exit(1)
 
     return run
 
 
 def hydra_command(
-    name: str, schema: type | None = None
+    name: str, schema: type | None = None, *, together: bool = False
 ) -> Callable[[Callable[[Any], Any]], Callable[[], None]]:
     """Makes a function of a config the command that composes it from the command line.
 
@@ -61,6 +70,7 @@ def hydra_command(
     Args:
         name: of the config in `conf/`.
         schema: a dataclass of what may stand at its top, stored as `<name>_schema`.
+        together: see `plain_errors`.
     """
     if schema is not None:
         from hydra.core.config_store import ConfigStore  # here: not all commands need Hydra
@@ -86,10 +96,10 @@ def hydra_command(
             @functools.wraps(task)
             def run(cfg: Any) -> Any:
                 with _full_error(None):  # processes that it starts have their own
-                    return plain_errors(checked)(cfg)
+                    return plain_errors(checked, together=together)(cfg)
 
             with _full_error("1"):
-                plain_errors(compose(run))()
+                plain_errors(compose(run), together=together)()
 
         return main
 
@@ -136,6 +146,19 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
 def printable(text: str) -> str:
     """A model's words without what would move a terminal's cursor or change its colours."""
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def _is_first_here() -> bool:
+    """Whether this is the first process of its computer, as torchrun, Lightning or srun count."""
+    number = os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0"))
+    return number == "0"
+
+
+def _rank() -> int | None:
+    """This process's number where several train: from then on each may have an error of its own."""
+    group: Any = sys.modules.get("torch.distributed")  # it takes seconds to import
+    joined = group is not None and group.is_available() and group.is_initialized()
+    return group.get_rank() if joined and group.get_world_size() > 1 else None
 
 
 def _cell(value: object) -> str:

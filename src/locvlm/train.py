@@ -101,6 +101,7 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
     from lightning.pytorch.utilities import rank_zero_only
 
     from locvlm.models.checkpoint import load_processor, model_from
+    from locvlm.models.parts import read_parts
     from locvlm.training.noise import quiet
     from locvlm.training.stages import check_unused, run_stages
 
@@ -116,9 +117,10 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
         before = load_processor(cfg.checkpoint)
         own["tokenizer"] = before.tokenizer
     processor = _make(cfg.processor, **own)
-    parts = {} if resume else _in_parts(cfg)
-    make = partial(_make, cfg.model, processor=processor, **parts)
+    make = partial(_make, cfg.model, processor=processor, **_in_parts(cfg))
     model = make() if cfg.checkpoint is None else model_from(cfg.checkpoint, processor, make)
+    if not _is_sharded(cfg):
+        read_parts(model)
     if cfg.checkpoint is not None:
         _warn_of_changes(before.config(), processor.config())
     _freeze(model, cfg)
@@ -153,14 +155,17 @@ def evaluation_config(cfg: DictConfig, folder: Path) -> DictConfig:
 
 def _in_parts(cfg: DictConfig) -> dict[str, Any]:
     """What builds the language model empty, where fsdp can let each process read its own part."""
-    node, strategy = cfg.model.get("language_model"), cfg.trainer.get("strategy")
-    is_sharded = OmegaConf.is_dict(strategy) and strategy._target_ == "locvlm.training.FSDP"
+    node = cfg.model.get("language_model")
     is_pretrained = node is not None and node._target_ == "locvlm.models.language.pretrained"
-    is_changed = any(value is not None for value in (cfg.checkpoint, cfg.lora, cfg.quantization))
-    if not is_sharded or not is_pretrained or is_changed:
+    if not is_pretrained or not _is_sharded(cfg):
         return {}
     later: Any = OmegaConf.merge(node, {"_target_": "locvlm.models.parts.empty"})
     return {"language_model": _make(later)}
+
+
+def _is_sharded(cfg: DictConfig) -> bool:
+    strategy = cfg.trainer.get("strategy")
+    return OmegaConf.is_dict(strategy) and strategy._target_ == "locvlm.training.FSDP"
 
 
 def _freeze(model: "LocVLM", cfg: DictConfig) -> None:
@@ -252,7 +257,7 @@ def _make(node: DictConfig, **objects: Any) -> Any:
         raise plain_words from error
 
 
-@hydra_command("train", TrainConfig)
+@hydra_command("train", TrainConfig, together=True)
 def main(cfg: DictConfig) -> float | None:
     """The command."""
     folder = Path(HydraConfig.get().runtime.output_dir)
