@@ -279,8 +279,8 @@ def test_the_small_models_parts_in_a_tiny_size_learn_in_both_stages(tmp_path):
         (["trainer=fsdp", "model=locvlm_l"], True),
         (["trainer=ddp", "model=locvlm_l"], False),
         (["trainer=fsdp"], False),
-        (["trainer=fsdp", "model=locvlm_l", "lora=default"], False),
-        (["trainer=fsdp", "model=locvlm_l", "checkpoint=runs/mine/model"], False),
+        (["trainer=fsdp", "model=locvlm_l", "lora=default"], True),
+        (["trainer=fsdp", "model=locvlm_l", "checkpoint=runs/mine/model"], True),
     ],
 )
 def test_only_fsdp_reads_a_pretrained_model_in_parts(overrides, is_empty):

@@ -8,6 +8,7 @@ from torch import nn
 from locvlm import LocVLM
 from locvlm.errors import CheckpointError, ConfigError
 from locvlm.models.checkpoint import load_weights
+from locvlm.models.language import fresh
 from locvlm.models.lora import add_lora, fingerprint, has_lora, lora_parameters, merged
 from locvlm.models.weights import own_tensors
 from tests.tiny import ask, make_model, make_sample
@@ -178,3 +179,13 @@ def test_targets_that_match_nothing_are_refused(targets, message):
 def test_lora_twice_is_refused():
     with pytest.raises(ConfigError, match="LoRA in this model already"):
         add_lora(make_lora(), rank=2, alpha=4)
+
+
+@pytest.mark.parametrize("targets", [None, ["c_attn"]])
+def test_a_language_model_without_linear_layers_is_told_of(targets):
+    model = make_model()
+    model.language_model = fresh("gpt2", options={"n_embd": 32, "n_layer": 1, "n_head": 2})
+    with pytest.raises(ConfigError) as error:
+        add_lora(model, rank=2, alpha=4, targets=targets)
+    for part in ("of the kind gpt2", "its c_attn, c_fc, c_proj are Conv1D", "without lora"):
+        assert part in str(error.value)

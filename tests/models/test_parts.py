@@ -1,5 +1,7 @@
+import json
 from functools import partial
 
+import huggingface_hub.constants
 import pytest
 import torch
 import torch.distributed as dist
@@ -9,11 +11,29 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from locvlm.errors import CheckpointError
 from locvlm.models import Adapter, LocVLM, TimmEncoder
+from locvlm.models.checkpoint import load_weights
 from locvlm.models.language import pretrained
-from locvlm.models.parts import empty
+from locvlm.models.lora import add_lora, fingerprint, lora_parameters
+from locvlm.models.parts import empty, read_parts
 from locvlm.training import LocVLMModule, adamw
 from locvlm.training.strategies import shard
 from tests.tiny import ENCODER, dialogue, make_model, make_processor, make_sample
+
+
+def to_bin(folder):
+    """Makes of a folder of safetensors one as `torch.save` wrote them, with its index."""
+    names = {}
+    for path in folder.glob("*.safetensors"):
+        new = path.name.replace("model", "pytorch_model").replace("safetensors", "bin")
+        tensors = load_file(path)
+        torch.save(tensors, folder / new)
+        names |= dict.fromkeys(tensors, new)
+        path.unlink()
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        index.unlink()
+        new = folder / "pytorch_model.bin.index.json"
+        new.write_text(json.dumps({"metadata": {}, "weight_map": names}))
 
 
 @pytest.fixture(params=["50GB", "10KB"])
@@ -21,6 +41,26 @@ def folder(request, tmp_path):
     """Of a language model, in one file and in many."""
     make_model().language_model.save_pretrained(tmp_path / "llm", max_shard_size=request.param)
     return tmp_path / "llm"
+
+
+@pytest.fixture(params=["one file", "files", "bin", "bins", "tied", "hub"])
+def path(request, tmp_path, monkeypatch):
+    """Of a language model, as people have them: a folder of any kind, or a hub id."""
+    model = make_model(tie_word_embeddings=request.param == "tied").language_model
+    target = tmp_path / "llm"
+    if request.param == "hub":
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+        target = tmp_path / "models--us--tiny" / "snapshots" / "0123"
+    size = "10KB" if request.param in ("files", "bins") else "50GB"
+    model.save_pretrained(target, max_shard_size=size)
+    if request.param in ("bin", "bins"):
+        to_bin(target)
+    if request.param != "hub":
+        return str(target)
+    refs = tmp_path / "models--us--tiny" / "refs"
+    refs.mkdir()
+    (refs / "main").write_text("0123")
+    return "us/tiny"
 
 
 @pytest.fixture
@@ -39,61 +79,142 @@ def group(request, tmp_path):
     return begin
 
 
-def build(make, folder):
+def build(make, path):
     torch.manual_seed(0)
     encoder = TimmEncoder("vit_tiny_patch16_224", 32, 8, options=ENCODER)
-    return LocVLM.build(encoder, Adapter, partial(make, str(folder)), make_processor())
+    return LocVLM.build(encoder, Adapter, partial(make, str(path)), make_processor())
 
 
 def sharded(model, mesh):
-    shard(LocVLMModule(model, partial(adamw, lr=1e-3)), mesh)
+    shard(LocVLMModule(model, partial(adamw, lr=1e-3), trained=["adapter"]), mesh)
     return model
 
 
-def test_a_model_read_in_parts_computes_as_one_that_was_loaded(group, folder):
-    model = build(empty, folder)
-    assert all(weight.is_meta for weight in model.language_model.parameters())
-    model = sharded(model, group(1))
+def batch():
     example = make_processor().encode(make_sample(), dialogue())
-    batch = {n: v if n == "pixel_values" else v[None] for n, v in example.items()}
-    loss = model(**batch)
-    torch.testing.assert_close(loss, build(pretrained, folder)(**batch))
+    return {n: v if n == "pixel_values" else v[None] for n, v in example.items()}
+
+
+def check_holds_nothing(model):
+    assert all(weight.is_meta for weight in model.language_model.state_dict().values())
+
+
+def check_own_rows(model, whole):
+    """Each tensor holds the first of four parts of what the other model has."""
+    whole = dict(whole.language_model.named_parameters())
+    parts = dict(model.language_model.named_parameters())
+    assert parts.keys() == whole.keys()
+    for name, weight in parts.items():
+        own = weight.to_local()
+        assert len(own) == min(-(-len(whole[name]) // 4), len(whole[name]))
+        assert torch.equal(own, whole[name][: len(own)]), name
+        assert own.dtype == whole[name].dtype
+
+
+def test_a_model_read_in_parts_computes_as_one_that_was_loaded(group, path):
+    model = build(empty, path)
+    check_holds_nothing(model)
+    model = sharded(model, group(1))
+    loss = model(**batch())
+    torch.testing.assert_close(loss, build(pretrained, path)(**batch()))
     loss.backward()
 
 
-def test_each_process_holds_and_reads_its_own_rows_only(group, folder):
-    model = sharded(build(empty, folder), group(4))
-    whole = build(pretrained, folder).language_model.state_dict()
-    for name, weight in model.language_model.named_parameters():
-        own = weight.to_local()
-        assert len(own) == -(-len(whole[name]) // 4)
-        assert torch.equal(own, whole[name][: len(own)]), name
+def test_so_does_one_that_is_read_without_being_sharded(path):
+    model = build(empty, path)
+    read_parts(model)
+    assert torch.equal(model(**batch()), build(pretrained, path)(**batch()))
 
 
-def test_a_missing_weight_is_named(group, folder):
-    for path in folder.glob("*.safetensors"):
-        tensors = load_file(path)
+def test_each_process_holds_and_reads_its_own_rows_only(group, path):
+    model = build(empty, path)
+    check_holds_nothing(model)
+    check_own_rows(sharded(model, group(4)), build(pretrained, path))
+
+
+def test_a_head_that_is_the_table_of_embeddings_stays_it(group, tmp_path):
+    make_model(tie_word_embeddings=True).language_model.save_pretrained(tmp_path)
+    language_model = sharded(build(empty, tmp_path), group(1)).language_model
+    assert language_model.lm_head.weight is language_model.model.embed_tokens.weight
+    assert "lm_head.weight" not in dict(language_model.named_parameters())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_lora_begins_alike_before_and_after_its_model_is_read(group, folder, dtype):
+    plain, parts = (
+        add_lora(build(partial(make, dtype=dtype), folder), rank=4, alpha=8)
+        for make in (pretrained, empty)
+    )
+    assert all(weight.is_meta != (".lora_" in n) for n, weight in named(parts.language_model))
+    for name, weight in lora_parameters(plain).items():
+        assert torch.equal(weight, lora_parameters(parts)[name])
+        assert weight.dtype == torch.float32
+        assert weight.any() == ("lora_A" in name)
+    assert fingerprint(parts) == fingerprint(plain)
+    parts = sharded(parts, group(4))
+    check_own_rows(parts, plain)
+
+
+def named(model):
+    return list(model.named_parameters())
+
+
+def test_weights_of_a_saved_model_take_the_place_of_those_that_were_not_read(
+    group, folder, tmp_path
+):
+    trained = make_model(seed=5)
+    trained.language_model.bfloat16()
+    trained.save_pretrained(tmp_path / "saved")
+    model = build(empty, folder)
+    load_weights(model, tmp_path / "saved")
+    check_holds_nothing(model)
+    assert torch.equal(model.adapter.net[0].weight, trained.adapter.net[0].weight)
+    check_own_rows(sharded(model, group(4)), trained)
+
+
+def test_weights_of_other_names_are_loaded_at_once(folder, caplog):
+    for file in folder.glob("*.safetensors"):
+        tensors = load_file(file)
+        save_file({name.removeprefix("model."): t for name, t in tensors.items()}, file)
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        index.write_text(index.read_text().replace('"model.', '"'))
+    model = build(empty, folder)
+    assert "each process loads all of them" in caplog.text
+    assert torch.equal(model(**batch()), build(pretrained, folder)(**batch()))
+
+
+def test_a_missing_weight_is_named(folder):
+    for file in folder.glob("*.safetensors"):
+        tensors = load_file(file)
         tensors.pop("model.norm.weight", None)
-        save_file(tensors, path)
-    with pytest.raises(CheckpointError, match=r"it lacks model\.norm\.weight"):
-        sharded(build(empty, folder), group(4))
+        save_file(tensors, file)
+    with pytest.raises(CheckpointError, match=r"it lacks 1 weights, such as model\.norm\.weight"):
+        build(empty, folder)
 
 
-def test_a_weight_of_another_shape_is_named(group, folder):
-    for path in folder.glob("*.safetensors"):
-        tensors = load_file(path)
+def test_a_weight_of_another_shape_is_named(folder):
+    for file in folder.glob("*.safetensors"):
+        tensors = load_file(file)
         if "model.norm.weight" in tensors:
-            save_file(tensors | {"model.norm.weight": torch.ones(3)}, path)
+            save_file(tensors | {"model.norm.weight": torch.ones(3)}, file)
     with pytest.raises(CheckpointError, match=r"model\.norm\.weight is \(3,\), the model's is"):
-        sharded(build(empty, folder), group(4))
-
-
-def test_a_head_that_is_the_table_of_embeddings_is_loaded_whole(tmp_path):
-    model = make_model(tie_word_embeddings=True).language_model
-    model.save_pretrained(tmp_path)
-    assert not any(weight.is_meta for weight in empty(str(tmp_path)).parameters())
+        build(empty, folder)
 
 
 def test_a_tokenizer_of_more_tokens_is_refused(folder):
     with pytest.raises(CheckpointError, match="writes 9999 token ids"):
         empty(str(folder), vocab_size=9999)
+
+
+def test_a_model_that_is_not_on_this_machine_is_told_how_to_get(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(CheckpointError, match=r"(?s)us/none cannot be loaded.*hf download us/none"):
+        empty("us/none")
+
+
+@pytest.mark.parametrize("architecture", ["gemma3_text", "qwen2"])
+def test_values_that_are_in_no_file_are_computed(group, tmp_path, architecture):
+    make_model(architecture=architecture).language_model.save_pretrained(tmp_path)
+    model = sharded(build(empty, tmp_path), group(1))
+    torch.testing.assert_close(model(**batch()), build(pretrained, tmp_path)(**batch()))

@@ -5,8 +5,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from locvlm.errors import ConfigError
+from locvlm.models.files import read_weights
 from locvlm.models.llava_keys import ADAPTER, own_name
-from locvlm.models.weights import fill, own_tensors, read_weights
+from locvlm.models.weights import fill, own_tensors
 
 
 class Adapter(nn.Module):

@@ -1,4 +1,4 @@
-"""Saved models: a folder with model.safetensors, config.json and the processor's files."""
+"""Saved models: a folder with weights, config.json and the processor's files."""
 
 import shutil
 from collections.abc import Callable
@@ -6,24 +6,22 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
-
 from locvlm.config import build
 from locvlm.errors import CheckpointError, DataError
 from locvlm.io import atomic_folder, read_json, write_json
 from locvlm.models import lora
 from locvlm.models.adapter import Adapter
 from locvlm.models.encoder import TimmEncoder
+from locvlm.models.files import read_folder, read_weights, write_weights
 from locvlm.models.language import fresh_arguments
-from locvlm.models.llava import llava_processor, load_llava
+from locvlm.models.llava import empty_llava, llava_processor, load_llava
 from locvlm.models.llava_config import is_llava
 from locvlm.models.locvlm import LocVLM
-from locvlm.models.weights import fill, gathered, is_first_process, own_tensors, read_weights
+from locvlm.models.weights import fill, gathered, is_first_process, own_tensors
 from locvlm.processor import Processor
 
 FORMAT = 1
 CONFIG = "config.json"
-WEIGHTS = "model.safetensors"
 PARTS = ("encoder", "adapter", "language_model")
 
 
@@ -32,7 +30,7 @@ def save_model(model: LocVLM, folder: str | Path) -> None:
 
     LoRA is merged into the weights, and quantized weights become floats again, so that a saved
     model is one like any other. LoRA alone goes into `lora/`, in peft's format. Where weights are
-    sharded all processes must call this; the first one writes.
+    sharded all processes must call this; the first one writes, and never holds more than a file.
 
     Raises:
         LocVLMError: the folder is there and not one of ours, or cannot be written.
@@ -49,18 +47,21 @@ def save_model(model: LocVLM, folder: str | Path) -> None:
     }
     if lora.is_fixed(model):
         config["fixed"] = lora.fingerprint(model)
+    added = dict(gathered(lora.lora_parameters(model).items()))
     tensors = gathered(lora.merged(model, own_tensors(model)))
-    added = gathered(lora.lora_parameters(model).items())
     if not is_first_process():
+        for _ in tensors:  # each of which all processes make together
+            pass
         return
     with atomic_folder(folder, marker=CONFIG) as new:
-        save_file(tensors, new / WEIGHTS)
+        write_weights(tensors, new)
         model.processor.save(new)
         write_json(new / CONFIG, config)
         if added:
             lora.save_lora(model, added, new / lora.FOLDER)
         # safetensors writes for the owner's eyes only; a model is shared as its other files are.
-        shutil.copymode(new / CONFIG, new / WEIGHTS)
+        for path in new.glob("*.safetensors"):
+            shutil.copymode(new / CONFIG, path)
 
 
 def load_model(folder: str | Path) -> LocVLM:
@@ -93,6 +94,8 @@ def load_processor(folder: str | Path) -> Processor:
 def model_from(folder: str | Path, processor: Processor, make: Callable[[], LocVLM]) -> LocVLM:
     """A model to train on: a LLaVA as it is, or a new one with the weights of a model folder.
 
+    A LLaVA's language model, and any that was made without weights, gets them by `read_parts`.
+
     Args:
         folder: of either.
         processor: of the new model; it speaks the token ids of `load_processor(folder)`.
@@ -102,7 +105,7 @@ def model_from(folder: str | Path, processor: Processor, make: Callable[[], LocV
         CheckpointError: as in `load_weights`.
     """
     if is_llava(folder):
-        return load_llava(folder, processor)
+        return empty_llava(folder, processor)
     model = make()
     load_weights(model, folder)
     return model
@@ -170,15 +173,14 @@ def read_config(folder: str | Path) -> dict[str, Any]:
 
 def _fill(model: LocVLM, folder: str | Path) -> None:
     """Reads all weights of `model`; refuses those of another architecture."""
-    path = Path(folder) / WEIGHTS
-    wanted, found = own_tensors(model), read_weights(path)
+    wanted, found = own_tensors(model), read_folder(folder)
     if lora.is_fixed(model):
         wanted = {name: tensor for name, tensor in wanted.items() if lora.is_kept(name)}
         found = {name: tensor for name, tensor in found.items() if lora.is_kept(name)}
         if lora.has_lora(model):
             alone = read_weights(Path(folder) / lora.FOLDER / lora.WEIGHTS)
             found |= {lora.own_name(key): tensor for key, tensor in alone.items()}
-    fill(wanted, found, str(path))
+    fill(wanted, found, str(folder))
 
 
 def _node(part: TimmEncoder | Adapter) -> dict[str, Any]:

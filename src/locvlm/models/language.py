@@ -49,23 +49,42 @@ def pretrained(
             output_loading_info=True,
         )
     except (ImportError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"the language model {path} cannot be loaded: {error}",
-            where="model.language_model.path",
-            fix="download it once on a machine with a network (hf download "
-            f"{path} --local-dir FOLDER) and give model.language_model.path=FOLDER",
-        ) from error
+        raise cannot_load(path, error) from error
     model: PreTrainedModel = loaded[0]
     if missing := sorted(loaded[1]["missing_keys"]):
         raise CheckpointError(f"it lacks {len(missing)} weights, such as {missing[0]}", where=path)
+    check_vocabulary(model, vocab_size, path)
+    return model if attention else attend_by_example(model)
+
+
+def cannot_load(path: str, error: Exception) -> CheckpointError:
+    """What to raise where a language model cannot be had."""
+    return CheckpointError(
+        f"the language model {path} cannot be loaded: {error}",
+        where="model.language_model.path",
+        fix="download it once on a machine with a network (hf download "
+        f"{path} --local-dir FOLDER) and give model.language_model.path=FOLDER",
+    )
+
+
+def check_vocabulary(model: PreTrainedModel, vocab_size: int, where: str) -> None:
+    """Refuses a language model that does not know all token ids.
+
+    Args:
+        model: the language model.
+        vocab_size: how many the tokenizer writes.
+        where: the model comes from, for error messages.
+
+    Raises:
+        CheckpointError: it knows fewer.
+    """
     n_rows = embeddings(model).num_embeddings
     if vocab_size > n_rows:
         raise CheckpointError(
             f"the tokenizer writes {vocab_size} token ids, the language model knows {n_rows}",
-            where=path,
+            where=where,
             fix="use the tokenizer that belongs to this language model",
         )
-    return model if attention else attend_by_example(model)
 
 
 def fresh(

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+import torch
 from transformers import AutoTokenizer
 
 from locvlm.chat import ChatFormat
@@ -14,6 +14,7 @@ from locvlm.errors import CheckpointError
 from locvlm.geometry import GeometryMode, crop, pad, resize
 from locvlm.models.adapter import Adapter
 from locvlm.models.encoder import TimmEncoder
+from locvlm.models.files import Found, read, read_folder
 from locvlm.models.language import architecture, embeddings, fresh
 from locvlm.models.llava_config import IMAGES, Llava, read_llava
 from locvlm.models.llava_keys import (
@@ -27,7 +28,8 @@ from locvlm.models.llava_keys import (
 )
 from locvlm.models.llava_parts import one_layer
 from locvlm.models.locvlm import LocVLM
-from locvlm.models.weights import fill, own_tensors, read_folder
+from locvlm.models.parts import read_parts
+from locvlm.models.weights import fill, own_tensors
 from locvlm.processor import FILE, Processor
 
 VICUNA = ChatFormat(
@@ -45,6 +47,27 @@ def load_llava(
     coordinates: Coordinates | None = None,
 ) -> LocVLM:
     """The LLaVA in a folder as a LocVLM, in evaluation mode. No code that it brings is run.
+
+    Args:
+        folder: as in `empty_llava`, and so are `processor` and `coordinates`.
+        processor: of its token ids.
+        coordinates: the scheme that writes locations.
+
+    Raises:
+        CheckpointError: as in `empty_llava`.
+    """
+    model = empty_llava(folder, processor, coordinates=coordinates)
+    read_parts(model)
+    return model
+
+
+def empty_llava(
+    folder: str | Path,
+    processor: Processor | None = None,
+    *,
+    coordinates: Coordinates | None = None,
+) -> LocVLM:
+    """As `load_llava`, but its language model has no weights until `read_parts` reads them.
 
     The language model keeps the type of its weights; encoder and adapter get float32, as in every
     new model.
@@ -64,7 +87,8 @@ def load_llava(
     encoder = _encoder(llava, tower, processor)
     table = tensors.get(f"{LANGUAGE}model.embed_tokens.weight")
     dtype = "float32" if table is None else str(table.dtype).removeprefix("torch.")
-    language = fresh(**architecture(llava.text), dtype=dtype)
+    with torch.device("meta"):
+        language = fresh(**architecture(llava.text), dtype=dtype)
     _check_tokens(processor, embeddings(language).num_embeddings, str(folder))
     width = embeddings(language).embedding_dim
     adapter = Adapter(encoder.width, width, layers=2 if llava.activation == "gelu" else 1)
@@ -179,7 +203,7 @@ def _encoder(llava: Llava, tower: Tower, processor: Processor) -> TimmEncoder:
     )
 
 
-def _tensors(llava: Llava, tower: Tower) -> dict[str, Tensor]:
+def _tensors(llava: Llava, tower: Tower) -> dict[str, Found]:
     """All of its weights, under the names that a `LocVLM` has for them."""
     found = read_folder(llava.folder)
     if llava.tower and not any(own_name(name).startswith(ENCODER) for name in found):
@@ -187,11 +211,12 @@ def _tensors(llava: Llava, tower: Tower) -> dict[str, Tensor]:
         found |= {name: t for name, t in beside.items() if own_name(name).startswith(ENCODER)}
     tensors = to_own_names(found, tower, llava.vision.num_hidden_layers)
     for name in [name for name in tensors if name.startswith((ENCODER, ADAPTER))]:
-        tensors[name] = tensors[name].float()
+        tensors[name] = read(tensors[name]).float()
     if llava.text.tie_word_embeddings:
         tensors.pop(f"{LANGUAGE}lm_head.weight", None)
     if llava.activation in ("linear", "relu"):
-        two = {n.removeprefix(ADAPTER): tensors.pop(n) for n in [*tensors] if n.startswith(ADAPTER)}
+        adapter = [name for name in tensors if name.startswith(ADAPTER)]
+        two = {name.removeprefix(ADAPTER): read(tensors.pop(name)) for name in adapter}
         one = one_layer(llava.activation, two, str(llava.folder))
         tensors |= {f"{ADAPTER}{name}": tensor for name, tensor in one.items()}
     return tensors

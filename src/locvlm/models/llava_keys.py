@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from locvlm.models.files import Found, read
+
 ENCODER, ADAPTER, LANGUAGE = "encoder.vit.", "adapter.net.", "language_model."
 # How names begin, as each writer has it; the first that fits counts.
 _BEGINNINGS = {
@@ -174,15 +176,16 @@ def nearest_tower(vit: Any) -> Tower:
     return CLIP if isinstance(vit.norm_pre, nn.LayerNorm) else VIT
 
 
-def to_own_names(tensors: Mapping[str, Tensor], tower: Tower, n_blocks: int) -> dict[str, Tensor]:
+def to_own_names(tensors: Mapping[str, Found], tower: Tower, n_blocks: int) -> dict[str, Found]:
     """Weights of LLaVA in any layout, under the names that a `LocVLM` has for them.
 
-    Unknown ones keep their names, and what no model needs is dropped.
+    Unknown ones keep their names, and what no model needs is dropped. Those of the encoder are
+    read, for timm has some of them in one.
     """
     renamed = {own_name(name): tensor for name, tensor in tensors.items()}
     renamed = {name: tensor for name, tensor in renamed.items() if not _UNUSED.search(name)}
     vision = {
-        name.removeprefix(ENCODER): tensor
+        name.removeprefix(ENCODER): read(tensor)
         for name, tensor in renamed.items()
         if name.startswith(ENCODER)
     }

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from locvlm.errors import CheckpointError, ConfigError
 from locvlm.io import read_json, sha256, write_json
 from locvlm.models.locvlm import LocVLM
 from locvlm.models.quantization import dequantized, is_quantized, linear_layers
-from locvlm.models.weights import whole
+from locvlm.models.weights import first_values
 
 FOLDER = "lora"  # beside the weights of a saved model, in peft's format
 WEIGHTS = "adapter_model.safetensors"
@@ -35,7 +36,7 @@ def add_lora(
     """Adds LoRA to linear layers of a model's language model, in place; it says the same as before.
 
     A layer W then computes W x + alpha / rank * B A dropout(x), where B begins at 0. A and B are
-    float32, whatever W is.
+    float32, whatever W is, and begin alike whether W has been read by now or will be later.
 
     Args:
         model: whose language model gets LoRA; quantized or not.
@@ -55,17 +56,7 @@ def add_lora(
     if has_lora(model):
         raise ConfigError("there is LoRA in this model already", where="lora")
     language_model = model.language_model
-    known = sorted({name.rpartition(".")[2] for name in linear_layers(language_model)})
-    chosen = known if targets is None else list(targets)
-    unknown = sorted(set(chosen) - set(known))
-    if unknown or not chosen:
-        raise ConfigError(
-            f"the language model has no linear layers named {', '.join(unknown)}"
-            if unknown
-            else "no target is named",
-            where="lora.targets",
-            fix=f"choose from {', '.join(known)}; null means all of them",
-        )
+    chosen = _chosen(language_model, targets)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft imports it where it is
     from peft import LoraConfig, inject_adapter_in_model
 
@@ -78,10 +69,38 @@ def add_lora(
         base_model_name_or_path=language_model.name_or_path,
     )
     inject_adapter_in_model(config, language_model, adapter_name=_NAME)
-    for parameter in lora_parameters(model).values():
-        parameter.data = parameter.data.float()
+    _draw(model)
     language_model.train(language_model.training)  # new dropout begins in training mode
     return model
+
+
+def _chosen(language_model: Any, targets: Sequence[str] | None) -> list[str]:
+    """The last parts of the names of layers that get LoRA."""
+    known = sorted({name.rpartition(".")[2] for name in linear_layers(language_model)})
+    if not known:
+        others = {
+            name.rpartition(".")[2]
+            for name, layer in language_model.named_modules()
+            if isinstance(layer, Conv1D)
+        }
+        raise ConfigError(
+            f"a language model of the kind {language_model.config.model_type} gets no LoRA: beside "
+            f"its head it has no nn.Linear (its {', '.join(sorted(others))} are Conv1D)",
+            where="lora",
+            fix="train all of it, without lora: trained=[adapter,language_model]; or choose a "
+            "language model of linear layers, such as a Llama or a Qwen",
+        )
+    chosen = known if targets is None else list(targets)
+    unknown = sorted(set(chosen) - set(known))
+    if unknown or not chosen:
+        raise ConfigError(
+            f"the language model has no linear layers named {', '.join(unknown)}"
+            if unknown
+            else "no target is named",
+            where="lora.targets",
+            fix=f"choose from {', '.join(known)}; null means all of them",
+        )
+    return chosen
 
 
 def is_lora(name: str) -> bool:
@@ -123,7 +142,7 @@ def fingerprint(model: nn.Module) -> str:
             kind = type(weight).__name__ if is_quantized(layer) else "Parameter"  # sharded or not
             parts.append(f"{name} {kind}".encode())
             if not is_quantized(layer):
-                sample = whole(weight.detach().flatten()[:_SAMPLE]).bfloat16().float()
+                sample = first_values(weight, _SAMPLE).bfloat16().float()
                 parts.append(sample.cpu().numpy().tobytes())
     return sha256(b"\n".join(parts))
 
@@ -189,6 +208,19 @@ def save_lora(model: LocVLM, parameters: Mapping[str, Tensor], folder: Path) -> 
 def own_name(key: str) -> str:
     """The name of a parameter in a `LocVLM`, from its name in peft's file."""
     return _OWN + key.removeprefix(_PEFT).removesuffix("weight") + f"{_NAME}.weight"
+
+
+def _draw(model: LocVLM) -> None:
+    """Gives LoRA its first values: where W is not read yet, peft's are lost with those of W."""
+    from peft.tuners.lora import LoraLayer
+
+    for layer in model.language_model.modules():
+        if isinstance(layer, LoraLayer):
+            for part in (layer.lora_A, layer.lora_B):
+                if part[_NAME].weight.is_meta:
+                    part.to_empty(device=model.device)
+                part.float()
+            layer.reset_lora_parameters(_NAME, True)
 
 
 def _layers(model: nn.Module) -> dict[str, Any]:

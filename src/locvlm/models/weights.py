@@ -1,72 +1,17 @@
-"""Files of weights: read without running anything, and given to a model that they fit."""
+"""Weights of a model: given values that fit, wherever they are, and gathered."""
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from pickle import UnpicklingError
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import torch
 import torch.distributed as dist
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from locvlm.errors import CheckpointError
-from locvlm.io import read_json
+from locvlm.models.files import Found, read
 
-# The names under which transformers and others save weights, in the order in which it looks.
-FILES = ("model.safetensors", "pytorch_model.bin")
 _SHOWN = 6
-
-
-def read_folder(folder: str | Path) -> dict[str, Tensor]:
-    """All weights of a folder that transformers could load: one file, or several with an index.
-
-    Raises:
-        CheckpointError: there are none, or they cannot be read.
-    """
-    folder = Path(folder)
-    for name in FILES:
-        if (folder / name).is_file():
-            return read_weights(folder / name)
-        if (folder / f"{name}.index.json").is_file():
-            index = read_json(folder / f"{name}.index.json")
-            # Only the last part of a name: an index must not lead out of its folder.
-            shards = sorted({Path(shard).name for shard in index["weight_map"].values()})
-            return {
-                key: tensor
-                for shard in shards
-                for key, tensor in read_weights(folder / shard).items()
-            }
-    raise CheckpointError(
-        f"neither {' nor '.join(FILES)} is here, nor an index of either",
-        where=str(folder),
-        fix="copy or download the folder again",
-    )
-
-
-def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a `.safetensors` file, or of one that `torch.save` wrote.
-
-    The latter is a pickle, of which only tensors and plain containers are read: no code is run.
-
-    Raises:
-        CheckpointError: the file is missing or damaged, or holds something else.
-    """
-    path = Path(path)
-    try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except (EOFError, OSError, RuntimeError, SafetensorError, UnpicklingError) as error:
-        raise CheckpointError(
-            f"cannot read these weights: {str(error).splitlines()[0]}",
-            where=str(path),
-            fix="copy the file again; what holds more than tensors is not read",
-        ) from error
-    if not isinstance(found, dict) or not all(isinstance(t, Tensor) for t in found.values()):
-        raise CheckpointError("this file holds no named tensors", where=str(path))
-    return found
 
 
 def own_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -85,24 +30,30 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
+def first_values(tensor: Any, n: int) -> Tensor:
+    """The first numbers of a tensor, which may be sharded, or be read later."""
+    if not tensor.is_meta:
+        return whole(tensor.detach().flatten()[:n])
+    per_row = max(1, tensor.shape[1:].numel())
+    rows = read(tensor.found, slice(0, -(-n // per_row)))
+    return rows.flatten()[:n].to(tensor.dtype)
+
+
 def is_first_process() -> bool:
     """Whether this process is the one that writes what all of them have."""
     return not dist.is_initialized() or dist.get_rank() == 0
 
 
-def gathered(tensors: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
-    """Whole tensors in the first process's memory, one by one; all others get nothing."""
-    first = is_first_process()
-    kept = {}
+def gathered(tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    """Whole tensors in this process's memory, one after the other; all processes must go along."""
     for name, tensor in tensors:
-        one = whole(tensor)
-        if first:
-            kept[name] = one.detach().cpu().contiguous()
-    return kept
+        yield name, whole(tensor).detach().cpu().contiguous()
 
 
-def fill(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], where: str) -> None:
+def fill(wanted: Mapping[str, Tensor], found: Mapping[str, Found], where: str) -> None:
     """Gives a model's tensors their values, in the type that these have.
+
+    A tensor on the meta device is told where its values are, and `stored` tells it again.
 
     Args:
         wanted: what is replaced, such as `own_tensors(model)`.
@@ -119,10 +70,25 @@ def fill(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], where: str) 
             fix="build the model that they were saved from",
         )
     for name, tensor in wanted.items():
-        tensor.data = found[name].to(tensor.device)
+        if tensor.is_meta:
+            tensor.data = torch.empty_like(tensor, dtype=found[name].dtype)
+            fill_later(tensor, found[name])
+        else:
+            tensor.data = read(found[name]).to(tensor.device)
 
 
-def differences(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+def fill_later(tensor: Any, found: Found) -> None:
+    """Tells a tensor on the meta device where its values are."""
+    tensor.found = found
+
+
+def unread(model: nn.Module) -> dict[str, Found]:
+    """Where the values are of tensors on the meta device, by name."""
+    tensors: dict[str, Any] = dict(own_tensors(model))
+    return {name: tensor.found for name, tensor in tensors.items() if tensor.is_meta}
+
+
+def differences(wanted: Mapping[str, Tensor], found: Mapping[str, Found]) -> list[str]:
     """One line for each key that is missing, unknown, or of another shape."""
     lines = [f"missing: {name} {_shape(wanted[name])}" for name in wanted if name not in found]
     lines += [f"unknown: {name} {_shape(found[name])}" for name in found if name not in wanted]
@@ -135,5 +101,5 @@ def differences(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> li
     return lines[:_SHOWN] + ([f"and {more} more"] if more > 0 else [])
 
 
-def _shape(tensor: Tensor) -> str:
+def _shape(tensor: Found) -> str:
     return "x".join(map(str, tensor.shape)) or "scalar"

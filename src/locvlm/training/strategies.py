@@ -25,6 +25,7 @@ from locvlm.errors import ConfigError
 from locvlm.models import LocVLM
 from locvlm.models.parts import read_parts
 from locvlm.models.quantization import is_quantized
+from locvlm.models.weights import unread
 from locvlm.training.sharded import load_sharded, save_sharded
 
 # What of a model's methods computes, beside `forward`.
@@ -83,8 +84,8 @@ class FSDP(ModelParallelStrategy):
 def shard(module: nn.Module, mesh: DeviceMesh, policy: MixedPrecisionPolicy | None = None) -> None:
     """Shards what a LightningModule trains, in place: each transformer block by itself.
 
-    All processes must hold the same weights; but of a language model that
-    `locvlm.models.parts.empty` made each reads its part only now. A block is whole only while it
+    All processes must hold the same weights; but of a language model that was built without them
+    (`locvlm.models.parts.empty`) each reads its part only now. A block is whole only while it
     computes; what lies outside of blocks, such as embeddings, head and adapter, is whole during a
     forward and backward pass.
 
@@ -107,12 +108,13 @@ def shard(module: nn.Module, mesh: DeviceMesh, policy: MixedPrecisionPolicy | No
         )
     split = partial(fully_shard, mesh=mesh, mp_policy=policy)
     if not isinstance(model, FSDPModule):  # as after an earlier stage
+        later = unread(model)
         for block in blocks(model):
             split(block)
         split(model)
         for name in _METHODS:
             register_fsdp_forward_method(model, name)
-        read_parts(model)
+        read_parts(model, later)
     inside = set(model.modules())
     for layer in module.modules():
         own = next(layer.parameters(recurse=False), None)
