@@ -35,13 +35,15 @@ NAMES = ("0.png", "1.png")
 
 
 def file(path, value):
-    """Writes JSON, JSON Lines or a pickle, by the name's ending."""
+    """Writes JSON, JSON Lines or a pickle, by the name's ending; names in `UNDECODABLE` as that."""
     if path.suffix == ".p":
         path.write_bytes(pickle.dumps(value, 2))
-    elif path.suffix == ".jsonl":
-        path.write_text("".join(f"{json.dumps(record)}\n" for record in value))
-    else:
-        path.write_text(json.dumps(value))
+        return str(path)
+    lines = value if path.suffix == ".jsonl" else [value]
+    text = "".join(f"{json.dumps(record)}\n" for record in lines)
+    for name, written in UNDECODABLE.items():
+        text = text.replace(json.dumps(name), written)
+    path.write_text(text)
     return str(path)
 
 
@@ -63,6 +65,11 @@ def chats(question="<image>\nWhat?", **more):
     ]
 
 
+# What no decoder makes a value of, by what is said about it
+UNDECODABLE = {
+    "nested too deeply": "[" * 10**5 + "]" * 10**5,
+    "integer string conversion": f'{{"id": {"1" * 5_000}}}',
+}
 BOX = {"bbox": [8, 8, 16, 16]}
 FERRET = {"image_w": 48, "image_h": 40, "box_x1y1x2y2": [[[1, 2, 3, 4]], []]}
 SEGMENTS = {"segments_info": [{"category_id": 1, **BOX}]}
@@ -192,6 +199,40 @@ def test_half_a_character_is_no_id(root, kind):
     images, quarantine = prepared(root, kind, {"a.json": tables})
     assert list(images.values()) == [picture(1)]
     assert quarantine
+
+
+def with_first(item, files):
+    """`files` with `item` at the start of one of the lists that are read in a stream, and which."""
+    for which, value in files.items():
+        if isinstance(value, dict):
+            yield from ((which, key, {which: value | {key: [item, *value[key]]}}) for key in value)
+        elif not which.endswith(".p"):
+            yield which, None, {which: [item, *value]}
+
+
+@pytest.mark.parametrize("item", [*UNDECODABLE, None, 7])
+@pytest.mark.parametrize("kind", READERS)
+def test_an_item_that_is_no_record_costs_that_item_only(root, kind, item):
+    for which, key, changed_file in with_first(item, READERS[kind][0]):
+        if key == "categories":
+            continue
+        images, quarantine = prepared(root, kind, READERS[kind][0] | changed_file)
+        assert sorted(images.values()) == sorted(map(picture, (0, 1)))
+        assert len(quarantine) == 1
+        assert quarantine[0]["where"].startswith(str(root / which))
+        if item in UNDECODABLE:
+            assert item in quarantine[0]["reason"]
+            assert ", line 1" in quarantine[0]["where"]
+
+
+@pytest.mark.parametrize("item", [*UNDECODABLE, None, 7])
+@pytest.mark.parametrize("kind", ["coco", "panoptic", "mdetr", "refcoco"])
+def test_without_all_categories_no_image_is_read(root, kind, item):
+    what = item if item in UNDECODABLE else "record without"
+    for _, key, changed_file in with_first(item, READERS[kind][0]):
+        if key == "categories":
+            with pytest.raises(DataError, match=what):
+                prepared(root, kind, READERS[kind][0] | changed_file)
 
 
 @pytest.mark.parametrize("kind", READERS)

@@ -85,7 +85,9 @@ def test_a_file_that_is_cut_anywhere_is_noticed(path, monkeypatch, window):
         (b"[1] [2]", "malformed JSON: Extra data", "line 1, column 5"),
         (b'[1,\n"a\xff"]', "malformed JSON: not UTF-8", "line 2, column 3"),
         (b"[\n" + b"[" * 100_000, "nested too deeply", "line 2, column 1"),
-        (b"[" + b"1" * 5_000 + b"]", "integer string conversion", "line 1, column 2"),
+        (b"[" + b"[" * 100_000 + b"]" * 99_999, "nested too deeply", "line 1, column 2"),
+        (b"[" + b"1" * 5_000, "the file ends early", "line 1, column 5002"),
+        (b"[" + b"1" * 5_000 + b" 2]", "Expecting ',' delimiter", "line 1, column 5003"),
     ],
 )
 def test_what_is_wrong_is_named_with_line_and_column(path, content, message, place):
@@ -159,12 +161,81 @@ def test_items_before_a_mistake_are_given(path):
     assert [next(items), next(items)] == [1, 2]
 
 
+BAD = {
+    "nested too deeply": "[" * 99_999 + r'{"a]\\": "}\"}"}' + "]" * 99_999,
+    "nested too": '{"a": ' * 99_999 + r'["]\\", "\"]"]' + "}" * 99_999,
+    "integer string conversion": "-" + "1" * 5_000,
+    "integer string": r'{"a\\": [' + "1" * 5_000 + "]}",
+    "a value of more than 30,000 characters": '"' + r"[\\\"{" * 10_000 + '"',
+    "more than 30,000": "[" + '"x", ' * 10_000 + "1]",
+}
+
+
+def bad_among_good(what):
+    """Text of tables with that bad item in each, and what is wanted of them."""
+    bad = BAD[what]
+    items = f'{{"id": 1}},\n {bad} ,{{"id": 2}}, {bad}'
+    return f'{{"info": {bad}, "skipped": [{items}], "wanted": [{items}], "more": {bad}}}'
+
+
+@pytest.mark.parametrize("window", [1000, 1001, 1 << 20])
+@pytest.mark.parametrize("what", BAD)
+def test_an_item_that_cannot_be_decoded_costs_that_item_only(path, monkeypatch, what, window):
+    monkeypatch.setattr(json_stream, "_WINDOW", window)
+    monkeypatch.setattr(json_stream, "_MAX_VALUE", 30_000)
+    path.write_text(bad_among_good(what))
+    first, bad, second, last = iter_json(path, "wanted.item")
+    assert [first, second] == [{"id": 1}, {"id": 2}]
+    assert what in str(bad)
+    assert what in str(last)
+    assert isinstance(bad, DataError)
+    assert bad.where == f"{path}, line 3, column 2"
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_one_pass_over_several_lists_goes_on_as_well(path, monkeypatch, what):
+    monkeypatch.setattr(json_stream, "_MAX_VALUE", 30_000)
+    path.write_text(bad_among_good(what))
+    found = list(iter_tables(path, ["skipped", "wanted"]))
+    assert [name for name, _ in found] == ["skipped"] * 4 + ["wanted"] * 4
+    assert [isinstance(item, DataError) for _, item in found] == [False, True] * 4
+
+
+@given(JSON, st.integers(1, 12), st.sampled_from([None, 1]))
+def test_whatever_is_too_long_is_passed_over_up_to_its_end(tmp_path_factory, item, window, indent):
+    path = tmp_path_factory.mktemp("stream") / "a.json"
+    path.write_text(json.dumps([0, [item], 1], indent=indent))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_stream, "_WINDOW", window)
+        patch.setattr(json_stream, "_MAX_VALUE", 0)
+        first, found, last = iter_json(path, "item")
+    assert all(isinstance(one, DataError) for one in (first, found, last))
+
+
+def test_a_key_that_cannot_be_decoded_ends_the_reading(path, monkeypatch):
+    monkeypatch.setattr(json_stream, "_MAX_VALUE", 30)
+    monkeypatch.setattr(json_stream, "_WINDOW", 10)
+    path.write_text(json.dumps({"x" * 100: 1, "images": []}))
+    with pytest.raises(DataError, match="value of more than 30 characters"):
+        list(iter_json(path, "images.item"))
+
+
+def test_two_lists_of_one_name_are_an_error(path):
+    path.write_text('{"images": [1], "a": 1, "a": 2,\n "images": [2]}')
+    for items in (iter_json(path, "images.item"), iter_tables(path, ["images"])):
+        assert next(items) in (1, ("images", 1))
+        with pytest.raises(DataError, match="a second 'images' in this object") as error:
+            next(items)
+        assert error.value.where == f"{path}, line 2, column 11"
+
+
 def test_a_missing_quote_does_not_swallow_a_whole_disk(path, monkeypatch):
     monkeypatch.setattr(json_stream, "_MAX_VALUE", 1000)
     monkeypatch.setattr(json_stream, "_WINDOW", 100)
     path.write_text('["' + "x" * 2_000)
-    with pytest.raises(DataError, match="value of more than 1,000 characters"):
+    with pytest.raises(DataError, match="value of more than 1,000 characters") as error:
         list(iter_json(path, "item"))
+    assert error.value.where == f"{path}, line 1, column 2"
 
 
 def test_a_missing_file_is_named(path):
@@ -184,3 +255,18 @@ def test_memory_does_not_grow_with_the_file(path, monkeypatch):
     finally:
         tracemalloc.stop()
     assert peak < path.stat().st_size / 10
+
+
+@pytest.mark.parametrize("item", ['"' + "x]" * 400_000 + '"', "[" * 200_000 + "]" * 200_000])
+def test_memory_does_not_grow_with_a_bad_item(path, monkeypatch, item):
+    monkeypatch.setattr(json_stream, "_WINDOW", 2_000)
+    monkeypatch.setattr(json_stream, "_MAX_VALUE", 30_000)
+    path.write_text(f"[{item}]")
+    del item
+    tracemalloc.start()
+    try:
+        assert [type(one) for one in iter_json(path, "item")] == [DataError]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < path.stat().st_size / 4

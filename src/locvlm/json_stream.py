@@ -1,7 +1,8 @@
 """Reads JSON files of gigabytes item by item: memory holds one item, not the file.
 
 Python's own decoder works on a window of the file, so values and refusals are those of
-`io.read_json`: NaN is a number, a byte order mark is no error, endless nesting is one.
+`io.read_json`: NaN is a number, a byte order mark is no error, endless nesting is one. A value that
+is whole but that it refuses costs that value only: a `DataError` stands in its place.
 """
 
 import json
@@ -16,6 +17,9 @@ from locvlm.io import cannot_read
 
 _DECODER = json.JSONDecoder()
 _SPACE = re.compile(r"[ \t\n\r]*")
+_NUMBER = re.compile(r"[-+.\w]*")
+# All that tells where a list, an object or a text ends; a lone backslash is the window's last.
+_MARK = re.compile(r"""\\.?|["\[\]{}]""", re.DOTALL)
 _WINDOW = 1 << 20  # characters
 _MAX_VALUE = 64_000_000  # characters; a missing quote would swallow the rest of the file
 # What the decoder says further than this from the window's end, it would say of the whole file.
@@ -34,8 +38,12 @@ def iter_json(path: str | Path, prefix: str, *, whole: bool = True) -> Iterator[
         whole: read the file to its end, so that one that is cut short is noticed; False stops
             behind the list, for a file that was read to its end before.
 
+    Yields:
+        The items; a `DataError` in place of one that is nested too deeply, or too long.
+
     Raises:
-        DataError: the file is missing or malformed, or has no such list; names line and column.
+        DataError: the file is missing or malformed, or has no such list, or two of them; names
+            line and column.
     """
     with _opened(path) as window:
         yield from _items(window, prefix.split("."), whole)
@@ -53,17 +61,10 @@ def iter_tables(path: str | Path, names: Collection[str]) -> Iterator[tuple[str,
     Raises:
         DataError: as in `iter_json`.
     """
-    missing = dict.fromkeys(names)
     with _opened(path) as window:
-        for key in window.members():
-            if key not in names:
-                window.skip()
-                continue
-            missing.pop(key, None)
+        for key in window.members(names):
             for _ in window.inside("[", "]"):
                 yield key, window.value()
-        for name in missing:
-            raise window.missing(name)
         window.finish()
 
 
@@ -85,17 +86,10 @@ def _items(window: "_Window", prefix: Sequence[str], whole: bool) -> Iterator[An
         for _ in window.inside("[", "]"):
             yield from _items(window, rest, whole)
         return
-    found = False
-    for key in window.members():
-        if key == name:
-            found = True
-            yield from _items(window, rest, whole)
-            if not whole:
-                return
-        else:
-            window.skip()
-    if not found:
-        raise window.missing(name)
+    for _ in window.members([name]):
+        yield from _items(window, rest, whole)
+        if not whole:
+            return
 
 
 class _Window:
@@ -107,7 +101,7 @@ class _Window:
         self._line = self._column = 1  # of the first character of `_text`
 
     def value(self) -> Any:
-        """The next value, whole."""
+        """The next value, whole; an error in place of one that is closed but cannot be decoded."""
         self._peek()
         size = _WINDOW
         while True:
@@ -117,19 +111,27 @@ class _Window:
             except json.JSONDecodeError as error:
                 if error.pos < last and not error.msg.startswith("Unterminated"):
                     raise self._malformed(error.msg, error.pos) from None
-                if not self._grow(size):
-                    what = "the file ends early" if error.pos == len(self._text) else error.msg
-                    raise self._malformed(what, error.pos) from None
-            except RecursionError:
-                raise self._malformed("nested too deeply") from None
-            except ValueError as error:  # such as an integer of 5,000 digits
-                raise self._malformed(str(error)) from None
+                wrong, end = error.msg, error.pos  # the error itself would hold the text
+            except (RecursionError, ValueError) as error:  # such as an integer of 5,000 digits
+                deep = isinstance(error, RecursionError)
+                return self._passed("nested too deeply" if deep else str(error))
             else:
-                # A number may go on behind the window's end: 12, then .5
-                if end < last or not self._grow(size):
+                wrong = ""
+                if end < last and end - self._at <= _MAX_VALUE:
                     self._at = end
                     return value
-            size *= 2  # so that a long value is decoded a few times, not once for each window
+            # A number may go on behind the window's end: 12, then .5
+            open_ended = wrong or end >= last
+            if not open_ended or len(self._text) - self._at > _MAX_VALUE:
+                return self._passed(f"a value of more than {_MAX_VALUE:,} characters")
+            if self._grow(size):
+                size *= 2  # so that a long value is decoded a few times, not once for each window
+                continue
+            if wrong:
+                what = "the file ends early" if end == len(self._text) else wrong
+                raise self._malformed(what, end)
+            self._at = end
+            return value
 
     def skip(self) -> None:
         """Passes over the next value; a list item by item."""
@@ -139,14 +141,25 @@ class _Window:
         for _ in self.inside("[", "]"):
             self.value()
 
-    def members(self) -> Iterator[str]:
-        """Stops before the value of each key of an object, which must then be read."""
+    def members(self, names: Collection[str]) -> Iterator[str]:
+        """Stops before the value of each of the keys `names` of an object, to be read then."""
+        missing = dict.fromkeys(names)
         for _ in self.inside("{", "}"):
             if self._peek() != '"':
                 raise self._malformed("Expecting property name enclosed in double quotes")
-            key = str(self.value())
+            key = self.value()
+            if isinstance(key, DataError):
+                raise key
             self._take(":")
-            yield key
+            if key not in names:
+                self.skip()
+            elif key in missing:
+                del missing[key]
+                yield key
+            else:
+                raise self.error(f"a second {key!r} in this object")
+        for name in missing:
+            raise self.error(f"no {name!r} in the object that ends here")
 
     def inside(self, opening: str, closing: str) -> Iterator[None]:
         """Stops before each item between two brackets, which must then be read."""
@@ -166,10 +179,6 @@ class _Window:
         if self._next():
             raise self._malformed("Extra data")
 
-    def missing(self, key: str) -> DataError:
-        """An error where an object has ended that should have a `key`."""
-        return self.error(f"no {key!r} in the object that ends here")
-
     def error(self, what: str, at: int | None = None) -> DataError:
         """An error that names the place `at` in the window; None is where it stands."""
         before = self._text[: self._at if at is None else at]
@@ -179,10 +188,38 @@ class _Window:
     def _malformed(self, what: str, at: int | None = None) -> DataError:
         return self.error(f"malformed JSON: {what}", at)
 
-    def _next(self) -> str:
-        """The next character that is no space, without passing it; empty at the end."""
+    def _passed(self, what: str) -> DataError:
+        """Passes over the next value by its quotes and brackets; what was wrong with it, and where.
+
+        Raises:
+            DataError: that very error, as the file ends before the value does.
+        """
+        error = self._malformed(what)
+        if self._peek() not in _KINDS:
+            self._next(_NUMBER)
+            return error
+        depth, quoted = 0, False
         while True:
-            self._at = _SPACE.match(self._text, self._at).end()  # type: ignore[union-attr]
+            mark = ""
+            for found in _MARK.finditer(self._text, self._at):
+                mark = found[0]
+                if mark == '"':
+                    quoted = not quoted
+                elif mark[0] == "\\" or quoted:
+                    continue
+                else:
+                    depth += 1 if mark in "[{" else -1
+                if not depth and not quoted:
+                    self._at = found.end()
+                    return error
+            self._at = len(self._text) - (mark == "\\")  # it goes with what comes next
+            if not self._grow(_WINDOW):
+                raise error
+
+    def _next(self, passing: re.Pattern[str] = _SPACE) -> str:
+        """The character behind what `passing` fits, without passing it; empty at the end."""
+        while True:
+            self._at = passing.match(self._text, self._at).end()  # type: ignore[union-attr]
             if self._at < len(self._text) or not self._grow(_WINDOW):
                 return self._text[self._at : self._at + 1]
 
@@ -198,9 +235,6 @@ class _Window:
 
     def _grow(self, size: int) -> bool:
         """Lets go what has been read and adds `size` characters; False at the end of the file."""
-        rest = len(self._text) - self._at
-        if rest > _MAX_VALUE:
-            raise self.error(f"value of more than {_MAX_VALUE:,} characters")
         try:
             more = self._file.read(size)
         except UnicodeDecodeError as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from locvlm.data.quarantine import Quarantine
+from locvlm.data.readers.fields import read_field
 from locvlm.data.readers.images import check_folder, image_name, read_image
 from locvlm.dialects import Dialect, Swift
 from locvlm.errors import ConfigError, DataError
@@ -149,7 +150,7 @@ def convert_record(
 
 def _texts(record: Any) -> tuple[str, list[str]]:
     for name, key in _TURNS.items():
-        turns = record.get(name) if isinstance(record, dict) else None
+        turns = read_field(record, name)
         if isinstance(turns, list) and turns:
             texts = [turn.get(key) if isinstance(turn, dict) else None for turn in turns]
             if not all(isinstance(text, str) for text in texts):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from locvlm.data.quarantine import Quarantine
-from locvlm.data.readers.fields import Id, is_id, shown
+from locvlm.data.readers.fields import Id, read_id, shown
 from locvlm.data.readers.images import read_image
 from locvlm.errors import DataError
 from locvlm.json_stream import iter_json, iter_tables
@@ -46,23 +46,24 @@ class CocoFile:
                 both; None where the file has no categories.
 
         Raises:
-            DataError: there is no such table, a category lacks its id or name, or the file is
-                malformed.
+            DataError: there is no such table or a second one, a category lacks its id or name, or
+                the file is malformed.
         """
-        tables = ("annotations",) if names is None else ("annotations", "categories")
+        tables = ["images", "annotations"] + ["categories"] * (names is not None)
         counts = Counter[str]()
         for table, item in self._checked(iter_tables(self.path, tables)):
             n = counts[table]
             counts[table] += 1
+            where = f"{self.path}, {table}[{n}]"
             if table == "categories" and names is not None:
-                names.update([_category(item, f"{self.path}, categories[{n}]")])
-            elif isinstance(item, dict) and is_id(item.get("image_id")):
-                yield item["image_id"], {name: item[name] for name in fields if name in item}
-            else:
-                error = DataError(
-                    "annotation without image_id", where=f"{self.path}, annotations[{n}]"
-                )
-                quarantine.add(f"annotation {n}", error)
+                names.update([_category(item, where)])
+            elif table == "annotations":
+                try:
+                    image = read_id(item, "image_id", where)
+                except DataError as error:
+                    quarantine.add(f"annotation {n}", error)
+                else:
+                    yield image, {name: item[name] for name in fields if name in item}
 
     def images(self, limit: int | None, quarantine: Quarantine) -> Iterator[Record]:
         """The images; each has an id of its own and a file_name. Comes after `annotations`.
@@ -79,16 +80,18 @@ class CocoFile:
         images = self._checked(iter_json(self.path, "images.item", whole=False))
         for n, image in enumerate(islice(images, limit)):
             where = f"{self.path}, images[{n}]"
-            if not (isinstance(image, dict) and is_id(image.get("id")) and "file_name" in image):
-                key = str(n)
-                if isinstance(image, dict) and is_id(image.get("id")):
-                    key = str(image["id"])
-                quarantine.add(key, DataError("image record without id and file_name", where=where))
-            elif image["id"] in seen:
-                error = DataError(f"image id occurs twice: {image['id']}", where=where)
-                quarantine.add(str(image["id"]), error)
+            key = f"image {n}"
+            try:
+                id_ = read_id(image, "id", where)
+                key = str(id_)
+                if "file_name" not in image:
+                    raise DataError("record without file_name", where=where)
+                if id_ in seen:
+                    raise DataError(f"image id occurs twice: {key}", where=where)
+            except DataError as error:
+                quarantine.add(key, error)
             else:
-                seen.add(image["id"])
+                seen.add(id_)
                 yield image
 
     def _checked(self, items: Iterator[Item]) -> Iterator[Item]:
@@ -123,6 +126,7 @@ def read_coco_image(folder: Path, image: Record) -> tuple[bytes, Size]:
 
 
 def _category(category: Any, where: str) -> tuple[Id, str]:
-    if not (isinstance(category, dict) and is_id(category.get("id")) and category.get("name")):
-        raise DataError("category without id and name", where=where)
-    return category["id"], str(category["name"])
+    id_, name = read_id(category, "id", where), category.get("name")
+    if not name:
+        raise DataError("category without name", where=where)
+    return id_, str(name)

@@ -48,13 +48,24 @@ def is_id(value: Any) -> TypeGuard[Id]:
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _MAX_ID
 
 
+def read_field(record: Any, name: str) -> Any:
+    """What a field of a record holds; None where there is none, or where this is no record.
+
+    Raises:
+        DataError: `record` is this error, in place of one that `iter_json` could not read.
+    """
+    if isinstance(record, DataError):
+        raise record
+    return record.get(name) if isinstance(record, dict) else None
+
+
 def read_id(record: Any, name: str, where: str) -> Id:
     """The id in a field of a record: a whole number or text.
 
     Raises:
         DataError: there is none, or it is something else.
     """
-    value = record.get(name) if isinstance(record, dict) else None
+    value = read_field(record, name)
     if not is_id(value):
         raise DataError(f"record without {name}", where=where)
     return value
@@ -66,7 +77,7 @@ def read_text(record: Any, name: str, where: str) -> str:
     Raises:
         DataError: there is none, or it is empty or longer than any phrase.
     """
-    value = record.get(name) if isinstance(record, dict) else None
+    value = read_field(record, name)
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"record without {name}", where=where)
     if len(value) > _MAX_TEXT:
@@ -80,7 +91,7 @@ def read_list(record: Any, name: str, where: str) -> list[Any]:
     Raises:
         DataError: there is none.
     """
-    value = record.get(name) if isinstance(record, dict) else None
+    value = read_field(record, name)
     if not isinstance(value, list | tuple):
         raise DataError(f"record without a list of {name}", where=where)
     return list(value)

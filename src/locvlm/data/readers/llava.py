@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from locvlm.chat import IMAGE
 from locvlm.data.quarantine import Quarantine
-from locvlm.data.readers.fields import check_given, is_id
+from locvlm.data.readers.fields import check_given, is_id, read_field
 from locvlm.data.readers.images import check_folder, read_image
 from locvlm.dialects import Dialect
 from locvlm.errors import DataError
@@ -139,7 +139,7 @@ def read_turns(record: Any, where: str) -> tuple[Message, ...]:
     Raises:
         DataError: they do not alternate, one has no text, or there is a marker without an image.
     """
-    turns = record.get("conversations") if isinstance(record, dict) else None
+    turns = read_field(record, "conversations")
     if not isinstance(turns, list) or not turns:
         raise DataError("record without conversations", where=where)
     if isinstance(turns[0], dict) and turns[0].get("from") in _BEFORE:
