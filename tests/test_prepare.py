@@ -1,8 +1,10 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from threading import Thread
 
@@ -10,7 +12,7 @@ import pytest
 from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
 
-from locvlm.data import Shards
+from locvlm.data import Shards, shard_writer
 from locvlm.data.readers import CocoReader, LlavaReader
 from locvlm.errors import ConfigError, DataError, LocVLMError
 from locvlm.io import locked, sha256
@@ -172,6 +174,7 @@ def test_shards_hold_as_many_samples_as_they_are_told(coco, tmp_path):
 
 
 def test_the_number_of_cores_changes_no_byte(coco, raw, tmp_path, monkeypatch):
+    monkeypatch.setattr(shard_writer, "_FEW", 1)
     for name in ("1", "2", "5"):
         monkeypatch.setattr(os, "cpu_count", lambda name=name: int(name))
         prepare(coco, tmp_path / name, per_shard=2)
@@ -369,3 +372,25 @@ def test_mistakes_get_one_message_and_leave_nothing(raw, arguments, message):
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (raw / "out").exists()
+
+
+@pytest.mark.slow
+def test_an_interrupted_command_ends_all_its_processes_and_leaves_nothing(raw):
+    images = [{"id": n, "file_name": "0.png"} for n in range(50_000)]
+    tables = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "circle"}]}
+    (raw / "instances.json").write_text(json.dumps(tables))
+    arguments = ["instances=instances.json", "images=images", "output=out/coco", "per_shard=100"]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "locvlm.prepare", *arguments],
+        cwd=raw,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while not list(raw.rglob("*.waiting")) and running.poll() is None:
+        time.sleep(0.01)
+    os.killpg(running.pid, signal.SIGINT)  # as a terminal does
+    assert running.communicate() == ("", "interrupted\n")  # and nobody holds these open
+    assert running.returncode == 130
+    assert list((raw / "out").iterdir()) == []

@@ -10,6 +10,7 @@ Records that cannot be used are set aside, with their reasons, in quarantine.jso
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -87,8 +88,8 @@ def prepare(
     from rich.progress import track
 
     from locvlm.data.manifest import MANIFEST
-    from locvlm.data.quarantine import Quarantine, readable
-    from locvlm.data.shards import write_shards
+    from locvlm.data.quarantine import Quarantine
+    from locvlm.data.shard_writer import write_shards
     from locvlm.io import sha256
 
     if (Path(output) / MANIFEST).exists() and not overwrite:
@@ -98,23 +99,45 @@ def prepare(
             fix="choose another output, or overwrite=true",
         )
     quarantine = Quarantine()
-    samples = readable(reader.read(quarantine), quarantine)
     about: dict[str, Any] = {
         "reader": {"name": type(reader).__name__, **asdict(reader)},  # type: ignore[call-overload]
         "sources": {file: sha256(Path(file)) for file in reader.sources},
     }
     if objective:
         about["objective"] = {**asdict(objective), "seed": seed}
-        samples = finished(samples, objective, seed, quarantine)
     # Where nobody watches, `track` would print an empty line.
     watched = Console().is_terminal
     return write_shards(
-        track(samples, "Writing shards", transient=True, disable=not watched),
+        track(reader.read(quarantine), "Writing shards", transient=True, disable=not watched),
         output,
         quarantine=quarantine,
         per_shard=per_shard,
         about=about,
+        finish=partial(usable, objective=objective, seed=seed),
     )
+
+
+def usable(
+    samples: "Iterable[Sample]",
+    quarantine: "Quarantine",
+    n_threads: int,
+    *,
+    objective: "Mix | None",
+    seed: int,
+) -> "Iterator[Sample]":
+    """What is stored of samples: those whose image can be decoded, with their conversations.
+
+    Args:
+        samples: as a reader yields them.
+        quarantine: where the others go.
+        n_threads: decode images at once.
+        objective: as in `prepare`.
+        seed: of the conversations.
+    """
+    from locvlm.data.quarantine import readable
+
+    samples = readable(samples, quarantine, n_threads)
+    return finished(samples, objective, seed, quarantine) if objective else samples
 
 
 def finished(

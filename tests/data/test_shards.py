@@ -3,15 +3,14 @@ import tarfile
 from dataclasses import replace
 
 import pytest
-import webdataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from locvlm.data import Quarantine, Shards, write_shards
+from locvlm.data import Shards
 from locvlm.data.records import to_record
-from locvlm.errors import ConfigError, DataError
+from locvlm.errors import DataError
 from locvlm.types import Message, Sample
-from tests.data.conftest import annotated, picture, talked
+from tests.data.conftest import annotated, talked
 
 TEXT_ONLY = Sample("text", "talk.json, record 9", messages=(Message("user", ("Hi",)),))
 
@@ -30,94 +29,6 @@ def test_gives_back_what_was_written_at_any_position(shards):
         assert back.image == sample.image
         assert sample.source in back.source
         assert to_record(replace(back, source=sample.source)) == to_record(sample)
-
-
-def test_plain_webdataset_reads_them(shards):
-    images = [picture(0), picture(1, kind="JPEG"), picture(2, kind="WEBP"), picture(3, kind="GIF")]
-    samples = [replace(annotated(n), image=image) for n, image in enumerate(images)]
-    folder = shards([*samples, TEXT_ONLY], per_shard=2)
-    files = [str(path) for path in sorted(folder.glob("*.tar"))]
-    found = list(webdataset.WebDataset(files, shardshuffle=False))
-    assert [json.loads(one["json"])["key"] for one in found] == [f"image {n}" for n in range(4)] + [
-        "text"
-    ]
-    assert [one.get(kind) for one, kind in zip(found, ["png", "jpg", "webp", "img"], strict=False)]
-    assert found[1]["jpg"] == images[1]
-    assert len({one["__key__"] for one in found}) == 5
-
-
-def test_the_same_samples_give_the_same_bytes(shards):
-    first, second = (shards(map(annotated, range(6)), name) for name in ("one", "two"))
-    for path in first.iterdir():
-        assert path.read_bytes() == (second / path.name).read_bytes()
-
-
-def test_the_manifest_says_what_is_there(tmp_path):
-    quarantine = Quarantine()
-    quarantine.add("7", DataError("image file is missing", where="7.jpg"))
-    samples = [annotated(0), annotated(1), talked(2), TEXT_ONLY]
-    manifest = write_shards(
-        samples, tmp_path / "s", quarantine=quarantine, per_shard=3, about={"seed": 5}
-    )
-    assert manifest == json.loads((tmp_path / "s" / "manifest.json").read_text())
-    assert manifest["counts"] == {
-        "samples": 4,
-        "images": 3,
-        "instances": 2,
-        "single_instances": 2,
-        "absent": 2,
-        "turns": 1,
-    }
-    assert manifest["kinds"] == {
-        "annotated image": 2,
-        "conversation": 1,
-        "text-only conversation": 1,
-    }
-    assert manifest["categories"] == {"circle": 2}
-    assert manifest["quarantined"] == {"records": 1, "reasons": {"image file is missing": 1}}
-    assert [shard["samples"] for shard in manifest["shards"]] == [3, 1]
-    assert manifest["seed"] == 5
-    assert json.loads((tmp_path / "s" / "quarantine.jsonl").read_text())["where"] == "7.jpg"
-
-
-@pytest.mark.parametrize("key", ["../../up", "/etc/passwd", "a.b.c", "a\nb", "", "pipe:ls", "ключ"])
-def test_no_key_reaches_a_member_name(shards, key):
-    folder = shards([replace(annotated(0), key=key)])
-    with tarfile.open(folder / "000000.tar") as tar:
-        assert tar.getnames() == ["000000-000000.json", "000000-000000.png"]
-    assert keys(folder) == [key]
-
-
-def test_half_a_character_in_a_text_does_no_harm(shards):
-    folder = shards([replace(TEXT_ONLY, messages=(Message("user", ("a\ud800",)),))])
-    assert Shards(folder)[0].messages[0].parts == ("a?",)
-
-
-def test_a_failure_leaves_the_old_shards_and_nothing_else(shards, tmp_path):
-    folder = shards([annotated(0)])
-
-    def broken():
-        yield annotated(1)
-        raise RuntimeError("the disk is gone")
-
-    with pytest.raises(RuntimeError):
-        shards(broken())
-    assert keys(folder) == ["image 0"]
-    assert list(tmp_path.iterdir()) == [folder]
-
-
-def test_no_sample_at_all_is_an_error(tmp_path):
-    quarantine = Quarantine()
-    quarantine.add("1", DataError("image file is missing"))
-    with pytest.raises(DataError, match=r"no usable sample.*image file is missing"):
-        write_shards([], tmp_path / "s", quarantine=quarantine)
-    assert not (tmp_path / "s").exists()
-
-
-@pytest.mark.parametrize("per_shard", [0, 1_000_001])
-def test_a_shard_holds_one_sample_to_a_million(shards, per_shard):
-    with pytest.raises(ConfigError, match=f"per_shard must be 1 to 1,000,000, got {per_shard}"):
-        shards([annotated(0)], per_shard=per_shard)
 
 
 def test_a_shard_cut_short_gives_the_samples_before_the_cut(shards):

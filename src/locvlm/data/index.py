@@ -73,6 +73,11 @@ def index_path(shard: Path) -> Path:
     return shard.with_suffix(".index.json")
 
 
+def member_key(shard: Path, number: int) -> str:
+    """The name of a sample's members: safe whatever the sample's own key is, unique in the set."""
+    return f"{shard.stem}-{number:06d}"
+
+
 def _malformed(path: Path, why: str) -> DataError:
     return DataError(
         f"shard index is malformed: {why}", where=str(path), fix="prepare this data again"

@@ -44,6 +44,11 @@ class Quarantine:
             }
         )
 
+    def update(self, other: "Quarantine") -> None:
+        """Adds what `other` holds, behind what is there."""
+        self.records += other.records
+        self.left_out.update(other.left_out)
+
     def __len__(self) -> int:
         return len(self.records)
 

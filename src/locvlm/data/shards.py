@@ -1,95 +1,27 @@
-"""WebDataset shards of samples: written once, read at any position.
+"""Shards of samples, read at any position; `shard_writer` writes them.
 
-A shard is a plain tar of `{key}.jpg` (or png, webp) and `{key}.json`, as webdataset reads it too.
-Beside it lies an index of its members' offsets, sizes and checksums, so that a loader can read
-samples in any order, and go on after a stop where it was without reading what it has seen.
+With the index beside it, a loader can read a shard's samples in any order, and go on after a stop
+where it was without reading what it has seen.
 """
 
 import json
 import os
 import zlib
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from webdataset.writer import TarWriter
 
-from locvlm.data.index import FAR, ends, index_path, lost, read_index, write_index
-from locvlm.data.manifest import FORMAT, MANIFEST, MAX_SAMPLES, VERSION, Listed, listed_shards
-from locvlm.data.quarantine import Quarantine
-from locvlm.data.records import from_record, to_record
+from locvlm.data.index import FAR, ends, index_path, lost, member_key, read_index
+from locvlm.data.manifest import MANIFEST, Listed, listed_shards
+from locvlm.data.records import from_record
 from locvlm.data.remote import find_remote
-from locvlm.errors import ConfigError, DataError, LocVLMError
+from locvlm.errors import DataError
 from locvlm.images import MAX_BYTES
-from locvlm.io import atomic_folder, sha256, write_json
-from locvlm.objectives import single_instances
 from locvlm.types import Sample
 
-QUARANTINE = "quarantine.jsonl"
-_EXTENSIONS = {b"\xff\xd8": "jpg", b"\x89P": "png", b"RI": "webp"}
 _MAX_RECORD = 16_000_000  # bytes
 _AGAIN = "prepare this shard again, or allow bad samples with data.max_bad_samples=10"
-
-
-def write_shards(
-    samples: Iterable[Sample],
-    folder: str | Path,
-    *,
-    quarantine: Quarantine,
-    per_shard: int = 1000,
-    about: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Writes samples as shards into `folder`, whole or not at all.
-
-    The same samples give the same bytes.
-
-    Args:
-        samples: read while writing; memory does not grow with their number.
-        folder: replaced if it holds shards already.
-        quarantine: records that the reader set aside; written beside the shards.
-        per_shard: samples in each shard.
-        about: what else the manifest says, such as sources and seed.
-
-    Returns:
-        The manifest: counts, shards with checksums, reasons of quarantined records, `about`.
-
-    Raises:
-        ConfigError: `per_shard` is below 1 or above a million.
-        DataError: there is no sample at all.
-    """
-    counts, kinds, categories = Counter[str](), Counter[str](), Counter[str]()
-
-    def counted(group: Iterable[Sample]) -> Iterator[Sample]:
-        for sample in group:
-            counts.update(_counts(sample))
-            kinds.update([kind_of(sample)])
-            categories.update(instance.category for instance in sample.instances)
-            yield sample
-
-    with atomic_folder(folder, MANIFEST) as temporary:
-        shards = [
-            _write_shard(temporary / f"{number:06d}.tar", counted(group))
-            for number, group in enumerate(_groups(samples, per_shard))
-        ]
-        if not shards:
-            raise _no_sample(quarantine, str(folder))
-        quarantine.write(temporary / QUARANTINE)
-        manifest = {
-            "format": FORMAT,
-            "version": VERSION,
-            "counts": dict(counts),
-            "kinds": dict(kinds),
-            "categories": dict(categories),
-            "quarantined": {"records": len(quarantine), "reasons": quarantine.reasons},
-            "left_out": dict(quarantine.left_out),
-            "shards": shards,
-            **(about or {}),
-        }
-        write_json(temporary / MANIFEST, manifest)
-    return manifest
 
 
 class Shards:
@@ -168,7 +100,7 @@ class Shards:
     def _where(self, position: int) -> str:
         shard = self._shard(position)
         file = self._files[shard]
-        return f"{file}, sample {_key(file, position - int(self._starts[shard]))}"
+        return f"{file}, sample {member_key(file, position - int(self._starts[shard]))}"
 
     @staticmethod
     def _read(file: Path, row: list[int], where: str) -> tuple[bytes, bytes | None]:
@@ -193,53 +125,6 @@ class Shards:
         return members[0], members[1] or None
 
 
-def _no_sample(quarantine: Quarantine, folder: str) -> DataError:
-    last = quarantine.records[-1] if quarantine.records else {"where": "", "fix": ""}
-    return DataError(
-        f"no usable sample: {quarantine.summary or 'there are none'}",
-        where=last["where"] or folder,
-        fix=last["fix"] or "look at the files and settings of the source",
-    )
-
-
-def _groups(samples: Iterable[Sample], size: int) -> Iterator[Iterator[Sample]]:
-    """Runs of `size` samples, each to be used up before the next."""
-    if not 1 <= size <= MAX_SAMPLES:
-        raise ConfigError(f"per_shard must be 1 to {MAX_SAMPLES:,}, got {size}", where="per_shard")
-    rest = iter(samples)
-    for first in rest:
-        yield chain([first], islice(rest, size - 1))
-
-
-def _write_shard(path: Path, samples: Iterable[Sample]) -> dict[str, Any]:
-    """Writes a tar and its index; returns the manifest's line about it."""
-    checksums: list[tuple[int, int]] = []
-    try:
-        # An open file, because webdataset's own opening of paths would run `pipe:` commands.
-        with path.open("wb") as stream, TarWriter(stream, mtime=0) as writer:
-            for sample in samples:
-                record = json.dumps(to_record(sample), ensure_ascii=False, allow_nan=False)
-                # A lone surrogate (from "\ud800" in someone's JSON) has no UTF-8.
-                data = record.encode("utf-8", "backslashreplace")
-                members: dict[str, Any] = {"__key__": _key(path, len(checksums)), "json": data}
-                image = sample.image or b""
-                if image:
-                    members[_EXTENSIONS.get(image[:2], "img")] = image
-                writer.write(members)
-                checksums.append((zlib.crc32(data), zlib.crc32(image)))
-    except OSError as error:
-        raise LocVLMError(
-            f"cannot write this: {error.strerror or error}", where=str(path)
-        ) from None
-    write_index(path, checksums)
-    return {"file": path.name, "samples": len(checksums), "sha256": sha256(path)}
-
-
-def _key(shard: Path, number: int) -> str:
-    """The name of a sample's members: safe whatever the sample's own key is, unique in the set."""
-    return f"{shard.stem}-{number:06d}"
-
-
 def _size(file: Path) -> int:
     return file.stat().st_size if file.is_file() else 0
 
@@ -258,17 +143,6 @@ def _parse(data: bytes, where: str) -> Any:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
         raise DataError(f"sample record is not JSON: {error}", where=where) from None
-
-
-def _counts(sample: Sample) -> dict[str, int]:
-    return {
-        "samples": 1,
-        "images": int(sample.image is not None),
-        "instances": len(sample.instances),
-        "single_instances": len(single_instances(sample.instances)),
-        "absent": len(sample.absent),
-        "turns": sum(message.role == "assistant" for message in sample.messages),
-    }
 
 
 def kind_of(sample: Sample) -> str:

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
+from locvlm.data import write_shards
 from locvlm.data.quarantine import Quarantine
-from locvlm.data.shards import write_shards
 from locvlm.errors import DataError
 from locvlm.evaluation.benchmarks.shards import ShardSource
 
