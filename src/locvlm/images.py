@@ -11,7 +11,7 @@ import simplejpeg
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
+from torch.nn.functional import interpolate
 
 from locvlm.errors import DataError
 from locvlm.geometry import Geometry
@@ -102,8 +102,8 @@ def to_frame(image: Tensor, geometry: Geometry, side: int, fill: Sequence[int]) 
     if any(added):
         image = _pad(image, added, fill)
     if image.shape[-2:] != (side, side):
-        image = F.resize(image, [side, side], F.InterpolationMode.BICUBIC, antialias=True)
-    return F.horizontal_flip(image) if geometry.flipped else image
+        image = _resized(image, side)
+    return image.flip(-1) if geometry.flipped else image
 
 
 def normalize(frames: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -196,6 +196,13 @@ def _rgb(image: Image.Image) -> Image.Image:
         top = 65535.0 if image.mode.startswith("I") else max(1.0, float(grey.max(initial=0)))
         return Image.fromarray((grey / top * 255).clip(0, 255).astype(np.uint8)).convert("RGB")
     return image.convert("RGB")
+
+
+def _resized(image: Tensor, side: int) -> Tensor:
+    # Without the strides of a batch of channels last, torch would give channels first back.
+    batch = image.permute(1, 2, 0)[None].permute(0, 3, 1, 2)
+    size = (side, side)
+    return interpolate(batch, size, mode="bicubic", antialias=True, align_corners=False)[0]
 
 
 def _pad(image: Tensor, added: Sequence[int], fill: Sequence[int]) -> Tensor:
