@@ -186,12 +186,15 @@ def test_a_table_is_readable_and_never_wrapped(capsys):
     rows = [[name, 0.51234, 3], ["LocPred [bold]", None, 12]]
     cli.print_table("Scores", ["method", "Acc@0.5", "n"], rows)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].rstrip() == "Scores"
+    assert lines[0] == "Scores"
     assert any(name.strip() in line and "0.512" in line for line in lines)
     assert any("LocPred [bold]" in line and " - " in line and " 12 " in line for line in lines)
 
 
 def test_a_table_without_rows_is_a_heading(capsys):
+    cli.print_table("/a/long/path on pope, percent", ["n"], [[1]])
+    assert "/a/long/path on pope, percent\n" in capsys.readouterr().out  # unwrapped
+
     cli.print_table("Scores", ["method"], [])
     assert "method" in capsys.readouterr().out
 

@@ -13,6 +13,7 @@ from locvlm.data import Quarantine, write_shards
 from locvlm.errors import ConfigError, DataError
 from locvlm.evaluate import _home, evaluate
 from locvlm.evaluation.results import find_metric
+from locvlm.io import write_json
 from locvlm.types import Sample
 
 FAST = ["predictor.max_new_tokens=2", "scenes.splits.test=2"]
@@ -45,6 +46,14 @@ def test_scenes_are_measured_and_reported_beside_the_model(model, capsys):
     printed = capsys.readouterr().out
     assert "Named object found" in printed
     assert f"report: {folder / 'report.html'}" in printed
+
+
+def test_results_of_another_benchmark_are_written_over_only_if_told(model, tmp_path):
+    write_json(tmp_path / "out" / "results.json", {"benchmark": "pope", "protocol": {}, "data": {}})
+    given = [f"checkpoint={model}", f"output={tmp_path / 'out'}", *FAST]
+    with pytest.raises(ConfigError, match="this folder holds results of pope"):
+        evaluate(configured(*given))
+    assert evaluate(configured(*given, "fresh=true"))["benchmark"] == "scenes"
 
 
 def test_own_photos_are_measured_by_the_same_command(model, real_data, tmp_path):

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from locvlm.report.runs import read_runs
 from locvlm.score import main
 
 NAME = "answers, (1)='a'.jsonl"  # none of it is Hydra's grammar
@@ -160,3 +161,31 @@ def test_boxes_for_other_expressions_in_the_same_places_are_counted(tmp_path, ca
     main(["benchmark=refcoco", f"expressions={truth}", f"answers={others}"])
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert figures["counts"]["answers whose prompt asks something else"] == 1
+
+
+def test_results_of_another_split_are_not_written_over(files, tmp_path, capsys):
+    output = f"output={tmp_path / 'run'}"
+    main(arguments(files, output))
+    main(arguments(files, output))  # the same once more
+    popular = files[0].rename(tmp_path / "coco_pope_popular.json")
+    with pytest.raises(SystemExit):
+        main(arguments((popular, files[1]), output))
+    said = capsys.readouterr().err
+    assert "this folder holds results of pope coco_pope_random" in said
+    before = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert before["protocol"]["split"] == "coco_pope_random"
+
+
+def test_results_from_another_file_of_the_same_name_are_not_written_over(files, tmp_path, capsys):
+    output = f"output={tmp_path / 'run'}"
+    main(arguments(files, output))
+    files[0].write_text(files[0].read_text() + "\n")
+    with pytest.raises(SystemExit):
+        main(arguments(files, output))
+    assert "pope coco_pope_random, from other files" in capsys.readouterr().err
+
+
+def test_a_name_stands_for_the_file_in_tables_of_runs(files, tmp_path):
+    main(arguments(files, f"output={tmp_path / 'run'}", "name=LLaVA, 7B"))
+    (run,) = read_runs([tmp_path / "run"])
+    assert run.name == "LLaVA, 7B"

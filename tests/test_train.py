@@ -111,7 +111,7 @@ def test_who_goes_on_in_other_coordinates_is_told(run, tmp_path, caplog):
     run("run=[encoder]", f"checkpoint={trained}", folder=tmp_path / "same")
     assert "trained with another" not in caplog.text
     run("run=[encoder]", f"checkpoint={trained}", "coordinates=nfp", folder=tmp_path / "other")
-    assert "trained with another coordinates: {'_target_': 'locvlm.coordinates.IVB'" in caplog.text
+    assert "trained with another coordinates: IVB(bins=64), now NFP(" in caplog.text
 
 
 def test_a_saved_model_brings_its_words_to_a_run_with_other_prompts(run, tmp_path):

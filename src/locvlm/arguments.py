@@ -96,7 +96,9 @@ def _forget_places(node: DictConfig) -> None:
 def _pair(argument: str) -> tuple[str, str]:
     key, sign, value = argument.partition("=")
     if not sign:
-        raise ConfigError("arguments are key=value", where=repr(argument))
+        raise ConfigError(
+            "arguments are key=value", where=repr(argument), fix="see which there are by --help"
+        )
     return key, value
 
 

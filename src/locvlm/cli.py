@@ -134,7 +134,9 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)  # a log file has no width; wrapped tables are unreadable
-    table = Table(title=_cell(title), title_justify="left", title_style="bold")
+    # Not the table's own title, which is wrapped where the table is narrower.
+    console.print(_cell(title), style="bold", highlight=False, soft_wrap=True)
+    table = Table()
     for index, column in enumerate(columns):
         numeric = all(isinstance(row[index], int | float | None) for row in rows)
         table.add_column(_cell(column), justify="right" if numeric else "left", overflow="fold")

@@ -46,7 +46,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     from hydra.utils import instantiate
 
     from locvlm.config import check_targets
-    from locvlm.evaluation.run import ANSWERS, run_benchmark
+    from locvlm.evaluation.run import ANSWERS, check_folder, run_benchmark
     from locvlm.predictors.shares import ask_share, ask_together, forget, to_share
     from locvlm.scenes.config import check_scenes
 
@@ -62,6 +62,8 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
         _take_gpu(share.index)
     predictor = instantiate(cfg.predictor)
     folder = Path(cfg.output or _home(cfg.checkpoint, predictor.name) / benchmark.name)
+    if not cfg.fresh:
+        check_folder(folder, benchmark)
     if cfg.share:
         ask_share(benchmark.questions(), predictor, folder / ANSWERS, share)
         return {}

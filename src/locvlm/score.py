@@ -6,6 +6,7 @@
 benchmark   one of BENCHMARKS
 answers     file of answers, in the form that the benchmark's official program reads
 output      folder for results.json and items.jsonl, which `locvlm.compare` reads
+name        of the model that answered, for the tables of `locvlm.compare`; default: the file
 judge       of free answers, for the benchmarks that take one: exact, contains, llm, ...
 dialect     that recorded texts write boxes in, likewise: shikra, qwen2_5_vl, ...
 others      go to the benchmark: its questions, annotations, references; values are taken as they
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
             """What its official program prints, in its units."""
 
 
-OWN = ("answers", "output", "seed")
+OWN = ("answers", "output", "name", "seed")
 CHOSEN = ("judge", "judge.predictor", "judge.predictor.dialect", "source", "dialect")
 
 
@@ -91,11 +92,13 @@ def score(cfg: DictConfig) -> dict[str, Any]:
 
     from locvlm.evaluation.answers import match
     from locvlm.evaluation.results import metric_record
-    from locvlm.evaluation.run import write_results
+    from locvlm.evaluation.run import check_folder, write_results
     from locvlm.io import sha256
     from locvlm.report.tables import tables, value_rows
 
     benchmark: Recordable = instantiate(cfg.benchmark)
+    if cfg.output:
+        check_folder(Path(cfg.output), benchmark)
     questions = benchmark.questions()
     matched = match(questions, benchmark.read_answers(cfg.answers))
     # Benchmarks whose answers hold locations read recorded ones themselves.
@@ -111,7 +114,7 @@ def score(cfg: DictConfig) -> dict[str, Any]:
             Path(cfg.output),
             benchmark,
             found,
-            title=f"{cfg.answers} on {benchmark.name}",
+            title=f"{cfg.name or cfg.answers} on {benchmark.name}",
             n_questions=len(questions),
             predictor={"kind": "recorded", "sha256": sha256(Path(cfg.answers))},
             data={file: sha256(Path(file)) for file in benchmark.files},

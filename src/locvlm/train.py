@@ -193,9 +193,15 @@ def _warn_of_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
             logger.warning(
                 "the checkpoint was trained with another %s: %s, now %s",
                 name,
-                before[name],
-                now[name],
+                _short(before[name]),
+                _short(now[name]),
             )
+
+
+def _short(node: dict[str, Any]) -> str:
+    """What a node builds, and of what: "IVB(bins=224)"."""
+    values = (f"{key}={value}" for key, value in node.items() if not key.startswith("_"))
+    return f"{str(node.get('_target_')).rpartition('.')[2]}({', '.join(values)})"
 
 
 def _stage(cfg: DictConfig, name: str, processor: "Processor") -> "Stage":

@@ -11,11 +11,11 @@ from math import exp, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
-from locvlm.errors import DataError
+from locvlm.errors import ConfigError, DataError
 from locvlm.evaluation.benchmarks.asking import Read
 from locvlm.evaluation.leakage import Leakage, coco_notes, leakage
 from locvlm.evaluation.results import FORMAT, Score, Submission, item_record, metric_record
-from locvlm.io import sha256, write_json, write_text
+from locvlm.io import read_json, sha256, write_json, write_text
 from locvlm.predictors.ask import Answer, Predictor, ask, fingerprints, loaded
 from locvlm.types import Question
 
@@ -127,6 +127,33 @@ def run_benchmark(
     of = {question.sample.key: question for question in questions}
     items = [item_record(item) for item in score.items]
     return Run(results, items, lambda image: loaded([of[image]])[0].sample.image)
+
+
+def check_folder(folder: Path, benchmark: Benchmark) -> None:
+    """Refuses a folder with the results of another benchmark, file or split, which would be lost.
+
+    Raises:
+        ConfigError: names what is there.
+    """
+    if not (folder / RESULTS).is_file():
+        return
+    before = read_json(folder / RESULTS)
+    hashes = {sha256(Path(file)) for file in benchmark.files}
+    split = dict(benchmark.protocol).get("split")
+    try:
+        name, there = before["benchmark"], before["protocol"].get("split")
+        same_files = not benchmark.files or bool(hashes & set(before["data"].values()))
+    except (LookupError, TypeError, AttributeError):
+        return  # no results of ours
+    if name == benchmark.name and there == split and same_files:
+        return
+    raise ConfigError(
+        f"this folder holds results of {' '.join(filter(None, (name, there)))}"
+        + ("" if (name, there) != (benchmark.name, split) else ", from other files"),
+        where=str(folder),
+        fix="choose another output=FOLDER, or delete these; without output= `evaluate` gives each "
+        "benchmark a folder of its own",
+    )
 
 
 def write_results(
