@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import warnings
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
@@ -16,9 +15,7 @@ from locvlm.io import write_text
 from locvlm.types import Sample
 
 logger = logging.getLogger(__name__)
-# Samples read ahead of those that are decoded; not by cores, so that the order of what the reader
-# and the decoding set aside is the same everywhere.
-_AHEAD = 64
+_AHEAD = 64  # samples that wait for threads
 
 
 @dataclass(slots=True)
@@ -104,35 +101,36 @@ class BadSamples:
                 )
 
 
-def readable(
-    samples: Iterable[Sample], quarantine: Quarantine, n_threads: int | None = None
-) -> Iterator[Sample]:
+def readable(samples: Iterable[Sample], quarantine: Quarantine, n_threads: int) -> Iterator[Sample]:
     """The samples whose image can be decoded, in their order; the others go into `quarantine`.
 
     Args:
-        samples: read a little ahead, the same on every machine.
+        samples: several threads read a little ahead.
         quarantine: where the others go.
-        n_threads: decode at once; None takes one for each core. Images are decoded outside
-            Python's lock, so threads keep the cores busy that the reader leaves.
+        n_threads: decode at once; they do so outside Python's lock.
     """
-    n_threads = n_threads or os.cpu_count() or 1
-    waiting: deque[tuple[Sample, Future[LocVLMError | None]]] = deque()
-
-    def finished() -> Iterator[Sample]:
-        sample, future = waiting.popleft()
-        if (error := future.result()) is None:
+    for sample, error in _checked(samples, n_threads):
+        if error is None:
             yield sample
         else:
             quarantine.add(sample.key, error)
 
+
+def _checked(
+    samples: Iterable[Sample], n_threads: int
+) -> Iterator[tuple[Sample, LocVLMError | None]]:
+    if n_threads == 1:  # a thread beside this one would take a tenth more time
+        yield from ((sample, _image_error(sample)) for sample in samples)
+        return
+    waiting: deque[tuple[Sample, Future[LocVLMError | None]]] = deque()
     # Decoding changes warning filters for its time; threads would not change them back in order.
     with warnings.catch_warnings(), ThreadPoolExecutor(n_threads) as pool:
         for sample in samples:
             waiting.append((sample, pool.submit(_image_error, sample)))
             if len(waiting) > _AHEAD:
-                yield from finished()
-        while waiting:
-            yield from finished()
+                first, future = waiting.popleft()
+                yield first, future.result()
+        yield from ((sample, future.result()) for sample, future in waiting)
 
 
 def _image_error(sample: Sample) -> LocVLMError | None:
