@@ -199,6 +199,19 @@ def test_a_table_without_rows_is_a_heading(capsys):
     assert "method" in capsys.readouterr().out
 
 
+def test_help_says_what_a_command_is_for_its_settings_and_its_choices():
+    said = cli.usage("export", "Writes a model.").splitlines()
+    assert said[:3] == ["Writes a model.", "", "settings, as key=value:"]
+    assert "  output: ???     # folder to write; an older export in it is replaced" in said
+    assert not any("hydra" in line or "choices" in line for line in said)
+
+    said = cli.usage("evaluate", "Measures a model.").splitlines()
+    assert "  prompts=paper | scenes" in said
+    assert any(line.startswith("  predictor=locvlm | blip2 | ") for line in said)
+    assert any(line.startswith("  benchmark=scenes | activitynet_qa | ") for line in said)
+    assert not any("hydra" in line.lower() for line in said)
+
+
 def test_logging_goes_to_stderr_one_line_each():
     code = (
         "import logging; from locvlm.cli import set_up_logging; set_up_logging();"

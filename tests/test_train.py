@@ -373,7 +373,8 @@ def test_help_comes_at_once_from_any_folder(tmp_path):
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = command("--help", folder=tmp_path)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert "experiment: binned224" in done.stdout
+    assert done.stdout.startswith("Trains a model in stages: ")
+    assert "+experiment=binned224 | " in done.stdout
     # Processor time: wall time depends on what else runs on this machine.
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 3
 

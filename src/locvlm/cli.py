@@ -7,6 +7,8 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.resources import files
+from textwrap import wrap
 from typing import Any, ParamSpec, TypeVar
 
 from locvlm.config import check_keys
@@ -18,6 +20,9 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 CLOSED = 141  # 128 + SIGPIPE
 # Hydra's own switch: exceptions leave it as they are.
 FULL_ERROR = "HYDRA_FULL_ERROR"
+_MORE = """\
+prints all that a combination sets, to the last key, without running it; each key can be given on
+the command line, such as data.batch_size=8. `-m` runs all combinations of values with commas."""
 # What torch's DataLoader puts before the message of an error from one of its processes.
 _TRACEBACK = re.compile(
     r"\ACaught \w+ in DataLoader worker .*^[\w.]+Error: ", re.DOTALL | re.MULTILINE
@@ -86,6 +91,9 @@ def hydra_command(
 
         @functools.wraps(task)
         def main() -> None:
+            if {"-h", "--help"} & set(sys.argv[1:]):
+                print(usage(name, sys.modules[task.__module__].__doc__ or ""))
+                return
             import hydra
 
             compose = hydra.main("pkg://locvlm.conf", name, version_base="1.3")
@@ -104,6 +112,38 @@ def hydra_command(
         return main
 
     return decorate
+
+
+def usage(name: str, what: str) -> str:
+    """The help of a command: Hydra's own prints hundreds of lines, and not what it is for.
+
+    Args:
+        name: of its config in `conf/`, whose comments say what the settings are.
+        what: the command does.
+    """
+    from omegaconf import OmegaConf
+
+    groups = files("locvlm.conf")
+    text = (groups / f"{name}.yaml").read_text()
+    config: Any = OmegaConf.to_container(OmegaConf.create(text))
+    # Settings of its own with the comments on them, not those below them, and neither of Hydra's.
+    below = text.partition("\ndefaults:\n")[2]
+    own = re.sub(r"(?:^#.*\n)*^hydra:\n(?s:.*)|^[ -].*\n|^\n", "", below, flags=re.MULTILINE)
+    pairs = [next(iter(each.items())) for each in config["defaults"] if isinstance(each, dict)]
+    chosen = {group: now for group, now in pairs if not group.startswith("override")}
+    if "recipe" in chosen:
+        chosen["+experiment"] = None
+    lines = [what.strip(), "", "settings, as key=value:"]
+    lines += [f"  {line}" for line in own.splitlines()]
+    if chosen:
+        lines += ["", "choices, as group=option, the first one where none is given:"]
+    for group, now in chosen.items():
+        folder = groups / group.lstrip("+")
+        names = sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".yaml"))
+        names = ([now] if now in names else []) + [other for other in names if other != now]
+        if len(names) > 1:
+            lines += wrap(f"  {group}={' | '.join(names)}", 96, subsequent_indent="      ")
+    return "\n".join([*lines, "", f"python -m locvlm.{name} ... --cfg job", _MORE])
 
 
 @contextmanager

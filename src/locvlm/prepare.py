@@ -1,5 +1,8 @@
 """Turns a data set into shards: `python -m locvlm.prepare source=coco instances=... images=...`.
 
+    python -m locvlm.prepare source=coco instances=FILE images=FOLDER output=FOLDER
+    python -m locvlm.prepare source=llava conversations=FILE images=FOLDER output=FOLDER
+
 docs/readers.md names the sources: `coco`, `llava`, `refcoco` and others. Shards hold annotated
 images or, with `objectives=loc_neg_rev`, conversations about them, drawn once and for all.
 Records that cannot be used are set aside, with their reasons, in quarantine.jsonl.
