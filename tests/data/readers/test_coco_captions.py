@@ -1,8 +1,11 @@
 import pytest
+from hydra import compose, initialize_config_module
+from hydra.utils import instantiate
 from PIL import Image
 
 from locvlm.data.readers import CocoCaptionsReader
 from locvlm.errors import ConfigError, DataError
+from locvlm.prepare import prepare
 from tests.data.readers.fuzz import read_all, write
 
 PROMPTS = ["Describe it.", "Say what is there."]
@@ -49,6 +52,16 @@ def test_images_without_a_caption_and_empty_captions_are_set_aside(read):
     samples, quarantine = read([(0, " "), (0, "A wall."), (1, 7)], 3)
     assert list(samples) == ["0"]
     assert quarantine.reasons == {"image without a caption": 2, "record without caption": 2}
+
+
+def test_the_manifest_holds_the_prompts_of_the_config(read, tmp_path):
+    read([(0, "A wall.")])
+    options = [f"source.captions={tmp_path}/captions.json", f"images={tmp_path}", "output=out"]
+    with initialize_config_module("locvlm.conf", version_base="1.3"):
+        cfg = compose("prepare", ["source=coco_captions", *options])
+    manifest = prepare(instantiate(cfg.source), tmp_path / "out")
+    assert manifest["reader"]["prompts"][0] == "Describe the image concisely."
+    assert manifest["counts"]["turns"] == 1
 
 
 def test_refuses_what_is_no_captions_file(tmp_path):
