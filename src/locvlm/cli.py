@@ -121,18 +121,14 @@ def usage(name: str, what: str) -> str:
         name: of its config in `conf/`, whose comments say what the settings are.
         what: the command does.
     """
-    from omegaconf import OmegaConf
-
     groups = files("locvlm.conf")
     text = (groups / f"{name}.yaml").read_text()
-    config: Any = OmegaConf.to_container(OmegaConf.create(text))
     # Settings of its own with the comments on them, not those below them, and neither of Hydra's.
     below = text.partition("\ndefaults:\n")[2]
     own = re.sub(r"(?:^#.*\n)*^hydra:\n(?s:.*)|^[ -].*\n|^\n", "", below, flags=re.MULTILINE)
-    pairs = [next(iter(each.items())) for each in config["defaults"] if isinstance(each, dict)]
-    chosen = {group: now for group, now in pairs if not group.startswith("override")}
+    chosen = dict(re.findall(r"^  - (\w+): (\w+)", text, re.MULTILINE))
     if "recipe" in chosen:
-        chosen["+experiment"] = None
+        chosen["+experiment"] = ""
     lines = [what.strip(), "", "settings, as key=value:"]
     lines += [f"  {line}" for line in own.splitlines()]
     if chosen:

@@ -290,5 +290,6 @@ def test_data_with_nothing_to_learn_stops_with_the_way_to_look_at_it(
         bad_samples=BadSamples(0),
         num_workers=num_workers,
     )
-    with pytest.raises(DataError, match=r"nothing to learn(?s:.*)locvlm\.audit"):
+    said = r"nothing to learn(?s:.*)locvlm\.audit(?s:.*)conversation\.shards"
+    with pytest.raises(DataError, match=said):
         seen(loader)

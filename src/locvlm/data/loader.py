@@ -161,13 +161,19 @@ class Loader:
                     f"{ATTEMPTS} samples in a row give nothing to learn",
                     where=", ".join(str(source.shards) for source in self.examples.sources),
                     fix="look at them with python -m locvlm.audit; the last reason: "
-                    f"{skipped[-1] if skipped else 'no question could be asked about them'}",
+                    f"{skipped[-1] if skipped else _NOT_ASKED}",
                 )
             self._n_done += 1
             self.drawn = drawn
             yield batch
         self.sampler.set_epoch(self.sampler.epoch + 1)
         self._n_done = 0
+
+
+_NOT_ASKED = (
+    "no question could be asked about them; shards of conversations are for "
+    "data.train.conversation.shards"
+)
 
 
 class _Collate:

@@ -44,8 +44,9 @@ def check_trainable(audit: Audit) -> None:
             f"none of {learned.n_tokens:,} tokens is learned: there is no answer in these "
             f"{learned.n_samples} samples",
             where=where,
-            fix="choose objectives other than none for annotated images, check that assistant "
-            "turns are there, and that processor.max_length does not cut them off",
+            fix="choose objectives other than none for annotated images; give conversations as "
+            "data.train.conversation.shards, check that assistant turns are there, and that "
+            "processor.max_length does not cut them off",
         )
 
 
