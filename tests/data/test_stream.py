@@ -61,6 +61,26 @@ def test_a_sample_that_nothing_can_be_asked_about_gives_its_place_but_is_not_bad
     assert (loaded["example"]["labels"] >= 0).any()
 
 
+def test_a_batch_is_the_same_as_its_examples_one_by_one(shards, processor):
+    twice = annotated(2).instances * 2  # which of the two, nobody could say
+    samples = [
+        annotated(0),
+        replace(annotated(1), image=b"no image"),
+        replace(annotated(2), instances=twice),
+        annotated(3),
+    ]
+    objective = Mix([LocPred(["Where is {category}?"])], [1])
+    examples = Examples([Source(shards(samples), objective)], processor)
+    draws = [Draw(0, n, turn) for turn in range(2) for n in range(4)]
+    batch = examples.__getitems__(draws)
+    assert [one["draw"] == draw for one, draw in zip(batch, draws, strict=True)] == [1, 0, 0, 1] * 2
+    assert batch[1]["skipped"]
+    for draw, one in zip(draws, batch, strict=True):
+        alone = examples[draw]
+        assert (one["draw"], one["skipped"]) == (alone["draw"], alone["skipped"])
+        assert same(one["example"], alone["example"])
+
+
 def test_data_with_nothing_to_learn_gives_no_example(shards, processor):
     question_only = replace(talked(0), messages=talked(0).messages[:1])
     examples = Examples([Source(shards([question_only]))], processor)

@@ -77,7 +77,7 @@ class PatchExamples(Examples):
         super().__init__(*args, **options)
         self.words = words
 
-    def _example(self, draw: Draw) -> Any:
+    def _told(self, draw: Draw) -> Any:
         sample, _ = self.sample(draw)
         processor = self.processor
         if sample.size is None:
@@ -97,10 +97,7 @@ class PatchExamples(Examples):
             ).ravel()
             for group in self.words.values()
         ]
-        return {
-            "pixel_values": processor.pixel_values(sample),
-            "labels": torch.from_numpy(np.stack(labels)),
-        }
+        return sample, {"labels": torch.from_numpy(np.stack(labels))}
 
 
 def _word(instance: Instance, group: Sequence[str]) -> int:
