@@ -77,7 +77,7 @@ def prepare(
         objective: makes the conversations that the shards hold, once and for all; None, or one
             without objectives, stores annotated images, from which training draws afresh.
         seed: of these conversations.
-        per_shard: samples in each shard.
+        per_shard: samples that go into each shard; it holds fewer where some are set aside.
         overwrite: replace shards that are in the folder.
 
     Returns:
