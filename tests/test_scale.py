@@ -11,6 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from locvlm import LocVLM
+from locvlm.models.llava_export import export_llava
+from tests.models.test_parts import to_bin
 
 SMALL = [
     "scenes.splits.train=26",
@@ -40,22 +42,45 @@ TWO = [
     "stages.encoder.data.batch_size=2",
 ]
 DDP, FSDP = ["trainer=ddp", *TWO], ["trainer=fsdp", *TWO]
+# The command, which also tells how much of the language model each process holds when it is asked
+# to shard it: LoRA aside, for that is small.
+WATCHED = """
+from locvlm.models.lora import is_lora
+from locvlm.train import main
+from locvlm.training import strategies
+
+shard = strategies.shard
+
+def watch(module, *rest):
+    if not isinstance(module.model, strategies.FSDPModule):
+        weights = module.model.language_model.named_parameters()
+        held = sum(one.nbytes for name, one in weights if not one.is_meta and not is_lora(name))
+        print(f"holds {held} bytes")
+    shard(module, *rest)
+
+strategies.shard = watch
+main()
+"""
 
 
 @pytest.fixture(scope="module")
 def train(tmp_path_factory):
     """Runs the command in one folder and gives the folder of the run; fails where it fails."""
     folder = tmp_path_factory.mktemp("scale")
+    (folder / "watched.py").write_text(WATCHED)
 
-    def run(name, *overrides):
+    def run(name, *overrides, held=None):
+        command = ["-m", "locvlm.train"] if held is None else ["watched.py"]
         done = subprocess.run(
-            [sys.executable, "-m", "locvlm.train", f"name={name}", *SMALL, *overrides],
+            [sys.executable, *command, f"name={name}", *SMALL, *overrides],
             cwd=folder,
             capture_output=True,
             text=True,
             check=False,
         )
         assert done.returncode == 0, done.stderr
+        if held is not None:
+            assert done.stdout.count("holds ") == done.stdout.count(f"holds {held} bytes") == 2
         return folder / "runs" / name
 
     return run
@@ -95,6 +120,15 @@ def test_two_ddp_processes_train_as_one_with_their_batches_together(train, alone
 @pytest.mark.slow
 def test_two_sharded_processes_train_as_one_with_their_batches_together(train, alone):
     check_same(train("fsdp", "run=[instruct]", *FSDP), alone)
+
+
+@pytest.mark.slow
+def test_so_do_two_replicas_each_sharded_over_two_processes(train):
+    # Lengths that four processes share without a rest.
+    options = ["run=[instruct]", "data.epoch_length=16", "data.val_length=8"]
+    four = ["trainer.devices=4", "trainer.strategy.replicas=2", "data.batch_size=1"]
+    run = train("replicas", *options, *FSDP, *four)
+    check_same(run, train("no-replicas", *options, *ALONE))
 
 
 @pytest.mark.slow
@@ -153,14 +187,69 @@ def test_all_stages_run_in_two_processes_and_the_first_one_writes(train, strateg
         assert len(losses(run, stage)) == n
 
 
+@pytest.fixture(scope="module")
+def pretrained(alone):
+    """Makes the options for a language model from a folder: of the kind that is asked for."""
+
+    def make(kind):
+        folder = alone / kind
+        model = LocVLM.from_pretrained(alone / "model").language_model
+        if kind == "tied":
+            model.config.tie_word_embeddings = True
+            model.tie_weights()
+        model.save_pretrained(folder, max_shard_size="1MB")
+        if kind == "bin":
+            to_bin(folder)
+        return [
+            "run=[instruct]",
+            "model/language_model=vicuna_7b_v1_5",
+            f"model.language_model.path={folder}",
+            "model.smooth_numbers=0",
+        ]
+
+    return make
+
+
+LORA = ["lora=default", "stages.instruct.trained=[adapter,lora]", "lora.dropout=0"]
+
+
 @pytest.mark.slow
-def test_processes_that_read_their_parts_of_a_pretrained_model_train_as_one(train, alone):
-    language_model = LocVLM.from_pretrained(alone / "model").language_model
-    language_model.save_pretrained(alone / "llm")
-    options = [
-        "run=[instruct]",
-        "model/language_model=vicuna_7b_v1_5",
-        f"model.language_model.path={alone / 'llm'}",
-        "model.smooth_numbers=0",
-    ]
-    check_same(train("parts", *options, *FSDP), train("whole", *options, *ALONE))
+@pytest.mark.parametrize(
+    ("kind", "extra"),
+    [("bin", []), ("tied", []), ("safetensors", LORA)],
+    ids=["bin", "tied", "lora"],
+)
+def test_processes_that_read_their_parts_train_as_one_that_has_all(
+    train, pretrained, request, kind, extra
+):
+    name = request.node.callspec.id
+    options = [*pretrained(kind), *extra]
+    parts = train(f"parts-{name}", *options, *FSDP, held=0)
+    check_same(parts, train(f"whole-{name}", *options, *ALONE))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["locvlm", "llava"])
+def test_so_do_those_that_begin_from_a_checkpoint(train, alone, pretrained, kind):
+    folder = alone / "model"
+    if kind == "llava":
+        folder = alone / "llava"
+        export_llava(LocVLM.from_pretrained(alone / "model"), folder)
+    options = [*pretrained("safetensors"), *LORA, f"checkpoint={folder}"]
+    parts = train(f"parts-{kind}", *options, *FSDP, held=0)
+    check_same(parts, train(f"whole-{kind}", *options, *ALONE))
+
+
+@pytest.mark.slow
+def test_so_do_those_that_go_on_with_a_run(train, pretrained):
+    options = [*pretrained("safetensors"), "stages.instruct.scheduler=null", *LORA]
+    whole = train("whole-on", *options, *ALONE)
+    stopped = train("on", *options, *FSDP, "stages.instruct.max_steps=4")
+    (stopped / "finished.json").unlink()  # as if it had been killed there
+    run = train("on", *options, *FSDP, "ckpt_path=last", held=0)
+    assert losses(run) == pytest.approx(losses(whole)[4:], abs=1e-4)
+    # A stage that follows begins from the saved model.
+    more = [*options, "run=[instruct,pairs]", "stages.pairs.trained=[adapter]"]
+    follow = train("on", *more, *FSDP, "ckpt_path=last", held=0)
+    expected = train("whole-on", *more, *ALONE, "ckpt_path=last")
+    assert losses(follow, "pairs") == pytest.approx(losses(expected, "pairs"), abs=1e-4)

@@ -6,7 +6,7 @@ import torch.distributed as dist
 from torch._dynamo.utils import counters
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, Replicate, Shard
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from locvlm.data.packing import pack
@@ -15,6 +15,7 @@ from locvlm.models.lora import add_lora
 from locvlm.models.quantization import quantize
 from locvlm.training import EncoderModule, LocVLMModule, adamw
 from locvlm.training.strategies import (
+    FSDP,
     blocks,
     checkpoint_activations,
     compile_blocks,
@@ -228,3 +229,20 @@ def test_the_mean_over_ranks_is_the_mean_over_all_that_is_learned(
         monkeypatch.setattr(dist, "all_reduce", lambda tensor, n=others: tensor.add_(n))
         parts.append(rank_part(torch.tensor(loss), torch.tensor(weight)))
     assert sum(parts) / 2 == pytest.approx(expected)
+
+
+def test_replicas_hold_the_same_parts(mesh):
+    model = make_model()
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("replicate", "shard"))
+    shard(module_of(model), mesh)
+    for name, weight in model.named_parameters():
+        assert weight.placements == (Replicate(), Shard(0)), name
+        assert len(weight.to_local()) == -(-len(weight) // 2), name
+
+
+@pytest.mark.parametrize("replicas", [0, 3])
+def test_replicas_that_the_processes_cannot_hold_are_refused(replicas):
+    strategy = FSDP(replicas)
+    strategy.parallel_devices = [torch.device("cpu")] * 4
+    with pytest.raises(ConfigError, match=rf"4 processes cannot hold {replicas} replicas"):
+        strategy.setup_environment()

@@ -11,7 +11,7 @@ from lightning import LightningModule
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 from torch._dynamo.exc import BackendCompilerFailed
-from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import (
     FSDPModule,
     MixedPrecisionPolicy,
@@ -37,18 +37,41 @@ class FSDP(ModelParallelStrategy):
 
     It is torch's FSDP2. Checkpoints are folders into which each process writes its part; they can
     be resumed by another number of processes.
+
+    Args:
+        replicas: copies of the weights, each of them sharded over as many processes of following
+            ranks; with one for each computer, weights travel within computers only.
     """
 
+    def __init__(self, replicas: int = 1):
+        super().__init__()
+        self.replicas = replicas
+
     def setup_environment(self) -> None:
-        """Makes one mesh of all processes."""
+        """Makes one mesh of all processes.
+
+        Raises:
+            ConfigError: they cannot be dealt out to the replicas.
+        """
         self._data_parallel_size = self.num_nodes * self.num_processes
         self._tensor_parallel_size = 1
+        if self.replicas < 1 or self._data_parallel_size % self.replicas:
+            raise ConfigError(
+                f"{self._data_parallel_size} processes cannot hold {self.replicas} replicas",
+                where="trainer.strategy.replicas",
+                fix="give a number that divides trainer.num_nodes times trainer.devices",
+            )
         super().setup_environment()
 
     def shard(self, module: LightningModule) -> None:
         """Shards a module, for its `configure_model`; does nothing if it is sharded already."""
         policy = mixed_precision(str(self.precision_plugin.precision))
-        shard(module, self.device_mesh["data_parallel"], policy)
+        mesh = self.device_mesh["data_parallel"]
+        if self.replicas > 1:
+            shape = self.replicas, mesh.size() // self.replicas
+            names = "replicate", "shard"
+            mesh = init_device_mesh(mesh.device_type, shape, mesh_dim_names=names)
+        shard(module, mesh, policy)
 
     def setup_optimizers(self, trainer: Any) -> None:
         """As in any strategy.
@@ -91,7 +114,7 @@ def shard(module: nn.Module, mesh: DeviceMesh, policy: MixedPrecisionPolicy | No
 
     Args:
         module: holds a `LocVLM` as `model`, and perhaps layers of its own beside it.
-        mesh: of the processes, with one dimension.
+        mesh: of the processes; with two dimensions the first is that of replicas.
         policy: in which types is computed and averaged; None: in that of the weights.
 
     Raises:
