@@ -11,6 +11,7 @@ from locvlm.audit import audit
 from locvlm.data import Mixture, Quarantine, write_shards
 from locvlm.errors import ConfigError, DataError
 from locvlm.io import read_json
+from locvlm.processor import Processor
 from locvlm.types import Box, Instance
 from tests.data.conftest import annotated, picture, talked
 
@@ -71,6 +72,16 @@ def test_shows_what_is_learned_of_a_conversation_token_by_token(audited, shards)
     learned = found.learned
     assert (learned.n_samples, learned.n_tokens, learned.n_learned) == (1, n_tokens, 5)
     assert f"│ {100 * 5 / n_tokens:.1f} %" in printed
+
+
+def test_reads_with_the_tokenizer_of_the_model_that_training_begins_with(
+    audited, shards, checkpoint
+):
+    _, printed = audited(*shards(talked(3)), f"checkpoint={checkpoint}")
+    tokenizer = Processor.load(checkpoint).tokenizer
+    shown = [(literal_eval(row[1]), int(row[2])) for row in cells(printed) if row[5] == "answer"]
+    assert shown
+    assert all(tokenizer.decode([token_id]) == token for token, token_id in shown)
 
 
 def test_shows_what_objectives_ask_and_how_much_the_numbers_of_a_box_weigh(audited, shards):

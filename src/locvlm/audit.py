@@ -19,12 +19,14 @@ from locvlm.experiment import ExperimentConfig
 if TYPE_CHECKING:
     from locvlm.data import Draw, Examples, LocVLMDataModule
     from locvlm.data.split_audit import Audit
+    from locvlm.processor import Processor
 
 
 @dataclass
 class AuditConfig(ExperimentConfig):
     """What `conf/audit.yaml` may hold; Hydra refuses any other top-level key."""
 
+    checkpoint: str | None = None
     n: int = 1
     checked: int = 200
     shown: int = 24
@@ -57,7 +59,7 @@ def audit(cfg: DictConfig) -> "Audit":
             f"no split called {cfg.split!r}", where="split", fix="choose train or val"
         )
     settings["data"].pop("processor")
-    processor = instantiate(settings["processor"], _convert_="all")
+    processor = _processor(settings["processor"], cfg.checkpoint)
     make = instantiate(settings["data"], _convert_="all", _partial_=True)
     module: LocVLMDataModule = make(processor=processor)
     benchmarks = [read_benchmark(path) for path in cfg.benchmarks]
@@ -79,6 +81,19 @@ def audit(cfg: DictConfig) -> "Audit":
         _write(Path(cfg.output), found, examples, draws[: cfg.shown])
     check_trainable(found)
     return found
+
+
+def _processor(node: dict[str, Any], checkpoint: str | None) -> "Processor":
+    """As training makes it: with the tokenizer of the model that it begins with."""
+    from hydra.utils import instantiate
+
+    if checkpoint is None:
+        return instantiate(node, _convert_="all")  # type: ignore[no-any-return]
+    from locvlm.models.checkpoint import load_processor
+
+    rest = {key: value for key, value in node.items() if key != "tokenizer"}
+    make = instantiate(rest, _convert_="all", _partial_=True)
+    return make(tokenizer=load_processor(checkpoint).tokenizer)  # type: ignore[no-any-return]
 
 
 def _show(examples: "Examples", draw: "Draw") -> None:

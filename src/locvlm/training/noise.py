@@ -5,6 +5,8 @@ import warnings
 
 QUIET = (
     ".*does not have many workers",
+    "The number of training batches .* is smaller than the logging interval",
+    "The `srun` command is available on your system but is not used",
     "Found .* in eval mode at the start of training",  # frozen parts
     "Experiment logs directory .* exists and is not empty",
     "Total length of `list` across ranks is zero",  # a stage without validation data
