@@ -214,11 +214,12 @@ def _draw(model: LocVLM) -> None:
     """Gives LoRA its first values: where W is not read yet, peft's are lost with those of W."""
     from peft.tuners.lora import LoraLayer
 
+    device = next(model.encoder.parameters()).device  # a plan's stays on meta
     for layer in model.language_model.modules():
         if isinstance(layer, LoraLayer):
             for part in (layer.lora_A, layer.lora_B):
                 if part[_NAME].weight.is_meta:
-                    part.to_empty(device=model.device)
+                    part.to_empty(device=device)
                 part.float()
             layer.reset_lora_parameters(_NAME, True)
 
