@@ -129,6 +129,16 @@ def test_lone_surrogates_and_broken_lines_do_no_harm(tmp_path):
     assert len(done.quarantine) == 1
 
 
+def test_an_item_that_cannot_be_decoded_is_left_out_and_named(files):
+    source, output = files(CAT)
+    source.write_text(f"[{'[' * 10**5}{']' * 10**5},\n{json.dumps(CAT)}]")
+    convert_file(source, output, read=llava(), write=ivb())
+    assert [record["id"] for record in json.loads(output.read_text())] == ["cat"]
+    [line] = quarantine_file(output).read_text().splitlines()
+    assert json.loads(line)["reason"] == "malformed JSON: nested too deeply"
+    assert json.loads(line)["where"] == f"{source}, line 1, column 2"
+
+
 def test_an_output_that_is_there_is_replaced_only_when_asked(files):
     source, output = files(CAT)
     output.write_text("mine")
