@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from locvlm import LocVLM
 from locvlm.errors import CheckpointError, LocVLMError
-from locvlm.models.checkpoint import load_weights
+from locvlm.models.checkpoint import load_processor, load_weights
 from tests.tiny import ask, make_model, make_processor, make_sample
 
 
@@ -104,6 +104,12 @@ def test_what_is_no_model_folder_is_refused(tmp_path, name, message):
     (tmp_path / "empty").mkdir()
     with pytest.raises(CheckpointError, match=rf"(?s){message}.*runs/<name>/model"):
         LocVLM.from_pretrained(tmp_path / name)
+
+
+@pytest.mark.parametrize("load", [LocVLM.from_pretrained, load_processor])
+def test_in_the_folder_of_a_run_its_model_is_named(folder, load):
+    with pytest.raises(CheckpointError, match=f"no config.json here(?s:.*)fix:   give {folder}$"):
+        load(folder.parent)
 
 
 def test_a_model_of_transformers_is_named(model, tmp_path):

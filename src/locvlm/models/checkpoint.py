@@ -144,10 +144,13 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     """
     path = Path(folder) / CONFIG
     if not path.is_file():
+        in_run = Path(folder) / "model"  # `folder` may be that of the run
         raise CheckpointError(
             f"no {CONFIG} here" if Path(folder).is_dir() else "no such folder",
             where=str(folder),
-            fix="give the folder of a saved model, such as runs/<name>/model, or of a LLaVA (hf "
+            fix=f"give {in_run}"
+            if (in_run / CONFIG).is_file()
+            else "give the folder of a saved model, such as runs/<name>/model, or of a LLaVA (hf "
             "download llava-hf/llava-1.5-7b-hf --local-dir FOLDER)",
         )
     try:

@@ -56,18 +56,7 @@ class LocVLM(nn.Module):
         self.language_model = language_model
         self.processor = processor
         self.image_token_id = processor.image_token_id
-        for name, made, read in (
-            ("image_size", processor.image_size, encoder.image_size),
-            ("image_tokens", processor.image_tokens, encoder.n_patches),
-            ("mean", processor.mean, encoder.mean),
-            ("std", processor.std, encoder.std),
-        ):
-            if made != read:
-                raise ConfigError(
-                    f"{name} is {made} in the processor and {read} in the encoder",
-                    where="processor, model.encoder",
-                    fix="set both to what the encoder's weights were trained with",
-                )
+        _check_fits(processor, encoder)
 
     @classmethod
     def build(
@@ -294,6 +283,16 @@ class LocVLM(nn.Module):
 
     def _answer(self, sample: Sample, messages: Sequence[Message]) -> str:
         return self.generate([self.processor.prompt(sample, messages)])[0]
+
+
+def _check_fits(processor: Processor, encoder: TimmEncoder) -> None:
+    made, read = processor.config(), encoder.config()
+    wrong = [key for key in ("image_size", "patch_size", "mean", "std") if made[key] != read[key]]
+    if wrong:
+        what = [f"{key}: {made[key]} in the processor, {read[key]} in the encoder" for key in wrong]
+        keys = " ".join(f"'model.encoder.{key}={read[key]}'" for key in wrong)
+        fix = f"give {keys}; the processor takes over what it is not given itself"
+        raise ConfigError("; ".join(what), where="processor, model.encoder", fix=fix)
 
 
 def _learns(part: nn.Module) -> bool:

@@ -23,6 +23,6 @@ def on_device(model: M, device: str) -> M:
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
         raise ConfigError(
             f"cannot run on device {device!r}: {str(error).splitlines()[0]}",
-            where="predictor.device",
-            fix="use cpu, or leave it at auto",
+            where="device",
+            fix="give predictor.device=cpu (to `predict`: --device cpu), or leave it at auto",
         ) from error
