@@ -1,5 +1,6 @@
 import json
 from functools import partial
+from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
@@ -218,3 +219,20 @@ def test_values_that_are_in_no_file_are_computed(group, tmp_path, architecture):
     make_model(architecture=architecture).language_model.save_pretrained(tmp_path)
     model = sharded(build(empty, tmp_path), group(1))
     torch.testing.assert_close(model(**batch()), build(pretrained, tmp_path)(**batch()))
+
+
+def own_memory():
+    """Bytes of this process that no file holds."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux for its memory")
+def test_weights_of_one_process_stay_in_their_mapped_file(tmp_path):
+    make_model(intermediate_size=200_000).language_model.save_pretrained(tmp_path / "llm")
+    model = build(empty, tmp_path / "llm")
+    before = own_memory()
+    read_parts(model)
+    weights = list(model.language_model.parameters())
+    assert all(weight.max().isfinite() for weight in weights)  # they are read, all of them
+    assert own_memory() - before < sum(weight.nbytes for weight in weights) / 4

@@ -123,7 +123,7 @@ def _compute_buffers(language_model: Any) -> None:
 
 def _read(tensor: Tensor, found: Found) -> None:
     if not isinstance(tensor, DTensor):
-        tensor.copy_(read(found))
+        tensor.data = read(found).to(tensor)  # of one type, safetensors' stay in their mapped file
         return
     local = tensor.to_local()
     shape, offset = compute_local_shape_and_global_offset(
