@@ -278,4 +278,7 @@ def main(cfg: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
-    main()
+    # Not that of `__main__`: submitit's processes import the config's classes by their module.
+    from locvlm import train as module  # noqa: PLW0406
+
+    module.main()

@@ -12,6 +12,7 @@ from locvlm.errors import ConfigError
 from locvlm.io import read_json, write_json
 from locvlm.models import LocVLM
 from locvlm.models.checkpoint import load_weights
+from locvlm.training.launch import check_processes
 from locvlm.training.strategies import FSDP
 
 logger = logging.getLogger(__name__)
@@ -100,7 +101,9 @@ def _run(
     if interrupted:
         _keep_metrics(folder)
     _tell("stage %s %s in %s", stage.name, "goes on" if interrupted else "begins", folder)
-    trainer, module, data = stage.trainer(folder), stage.module(model), stage.data()
+    trainer = stage.trainer(folder)
+    check_processes(trainer)
+    module, data = stage.module(model), stage.data()
     if interrupted and checkpoint.is_dir() != isinstance(trainer.strategy, FSDP):
         raise ConfigError(
             "this checkpoint is sharded" if checkpoint.is_dir() else "this checkpoint is one file",
