@@ -3,7 +3,7 @@
 import os
 
 from lightning import Trainer
-from lightning.fabric.plugins.environments import SLURMEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 from locvlm.errors import ConfigError
 
