@@ -153,14 +153,14 @@ def test_where_evaluate_looks_for_files_is_nothing_to_score(files, tmp_path, mon
     assert "pope needs questions" in capsys.readouterr().err
 
 
-def test_boxes_for_other_expressions_in_the_same_places_are_counted(tmp_path, capsys):
+def test_boxes_for_other_expressions_in_the_same_places_are_refused(tmp_path, capsys):
     truth, others = tmp_path / "testA.json", tmp_path / "testB.json"
     one = {"sent": "left cat", "gt_box": [1, 2, 3, 4], "pred_box": [1, 2, 3, 4]}
     truth.write_text(json.dumps([one, one | {"sent": "dog"}]))
     others.write_text(json.dumps([one | {"sent": "a sofa"}, one | {"sent": "dog"}]))
-    main(["benchmark=refcoco", f"expressions={truth}", f"answers={others}"])
-    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert figures["counts"]["answers whose prompt asks something else"] == 1
+    with pytest.raises(SystemExit):
+        main(["benchmark=refcoco", f"expressions={truth}", f"answers={others}"])
+    assert "1 of its 2 answers are to other questions" in capsys.readouterr().err
 
 
 def test_results_of_another_split_are_not_written_over(files, tmp_path, capsys):

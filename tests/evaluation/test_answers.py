@@ -84,21 +84,40 @@ def test_matches_by_id_in_the_order_of_the_questions_and_counts_what_does_not_fi
     assert "1 answers to unknown questions: 'z'" in caplog.text
 
 
-def test_answers_to_other_words_are_counted(tmp_path, caplog):
+def test_answers_to_a_few_other_words_are_counted(tmp_path, caplog):
     asked = ["is there a dog?", "Is there a cat?\nAnswer with a word.", "Is there a cow?", None]
+    asked += ["Is there a bus?"] * 7
     records = [
         {"question_id": n, "text": "yes"} | ({"prompt": prompt} if prompt else {})
         for n, prompt in enumerate(asked)
     ]
-    names = ["dog", "cat", "sheep", "horse"]
-    questions = [
-        replace(one, meta=one.meta | {"question": f"Is there a {name}?"})
-        for one, name in zip(map(question, "0123"), names, strict=True)
-    ]
+    names = ["dog", "cat", "sheep", "horse", *["bus"] * 7]
+    questions = [about(str(n), name) for n, name in enumerate(names)]
     matched = match(questions, read(write(tmp_path / "a.jsonl", *records)))
     assert matched.counts["answers whose prompt asks something else"] == 1
     assert "1 answers whose prompt asks something else: '2'" in caplog.text
-    assert len(matched.answers) == 4
+    assert len(matched.answers) == 11
+
+
+def about(key, name):
+    return replace(question(key), meta={"id": key, "question": f"Is there a {name}?"})
+
+
+def test_answers_of_another_split_with_the_same_ids_are_refused():
+    given = Given("popular.jsonl", {"1": "yes", "2": "no"}, prompts={"2": "Is there a cow?"})
+    with pytest.raises(DataError, match="1 of its 2 answers are to other questions") as error:
+        match([about("1", "dog"), about("2", "cat")], given)
+    assert "'2' asks 'Is there a cat?', its answer was given to 'Is there a cow?'" in str(
+        error.value
+    )
+
+
+def test_a_part_of_answers_or_of_questions_will_do_but_not_of_both():
+    some = dict.fromkeys("abc", "yes")
+    assert len(match([question(key) for key in "c"], Given("a", some)).answers) == 1
+    assert len(match([question(key) for key in "abcdefghi"], Given("a", some)).answers) == 3
+    with pytest.raises(DataError, match="1 of its 3 answers belongs to one of the 7 questions"):
+        match([question(key) for key in "cdefghi"], Given("a", some))
 
 
 def test_questions_given_as_answers_are_refused():

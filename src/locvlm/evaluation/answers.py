@@ -14,6 +14,7 @@ from locvlm.types import Question
 
 NAMED = 3  # ids that a warning names
 SHOWN = 40  # characters of what is quoted
+FEW = 0.1  # share of the answers that may be to other words; a wrong split of POPE has a half
 logger = logging.getLogger(__name__)
 
 
@@ -107,8 +108,8 @@ def match(questions: Sequence[Question], given: Given) -> Matched:
     `meta["question"]`, counts as well: ids of POPE's splits are the same, their questions are not.
 
     Raises:
-        DataError: there are no answers, not a single one belongs to a question, or they are the
-            questions themselves.
+        DataError: there are no answers, they are the questions themselves, or they belong to other
+            questions: hardly one to these, or more than `FEW` of them by their prompts.
     """
     if not given.texts:
         raise DataError("there are no answers in this file", where=given.file)
@@ -118,9 +119,11 @@ def match(questions: Sequence[Question], given: Given) -> Matched:
         for question in questions
         if question.meta["id"] in given.texts
     ]
-    if not answers:
+    # A part of the questions is answered, or answers are scored in part: both are meant, not both.
+    if len(answers) * 2 < min(len(given.texts), len(known)):
         raise DataError(
-            f"none of its {len(given.texts):,} answers belongs to one of the "
+            f"{len(answers) or 'none'} of its {len(given.texts):,} answers "
+            f"{'belong' if len(answers) > 1 else 'belongs'} to one of the "
             f"{len(questions):,} questions",
             where=given.file,
             fix=f"the questions' ids are like {_some(sorted(known))}, the answers' like "
@@ -132,14 +135,17 @@ def match(questions: Sequence[Question], given: Given) -> Matched:
             where=given.file,
             fix="give answers=FILE of a model's answers",
         )
+    elsewhere = [
+        answer for answer in answers if given.prompts and _asks_else(answer, given.prompts)
+    ]
+    if len(elsewhere) > FEW * len(answers):
+        raise _of_others(elsewhere, len(answers), given)
     misfits = {
         "questions without an answer": sorted(known - given.texts.keys()),
         "answers to unknown questions": sorted(given.texts.keys() - known),
         "questions answered twice, the last counts": list(given.repeated),
         "answers whose prompt asks something else": [
-            answer.question.meta["id"]
-            for answer in answers
-            if given.prompts and _asks_else(answer, given.prompts)
+            answer.question.meta["id"] for answer in elsewhere
         ],
     }
     for what, found in misfits.items():
@@ -147,6 +153,18 @@ def match(questions: Sequence[Question], given: Given) -> Matched:
             logger.warning("%s: %d %s: %s", given.file, len(found), what, _some(found))
     counts = {what: len(found) for what, found in misfits.items() if found}
     return Matched(answers, {"questions": len(questions), "answered": len(answers), **counts})
+
+
+def _of_others(elsewhere: Sequence[Answer], n_answers: int, given: Given) -> DataError:
+    meta = elsewhere[0].question.meta
+    return DataError(
+        f"{len(elsewhere):,} of its {n_answers:,} answers are to other questions: "
+        f"{meta['id'][:SHOWN]!r} asks {meta['question'][:SHOWN]!r}, its answer was given to "
+        f"{given.prompts[meta['id']][:SHOWN]!r}",
+        where=given.file,
+        fix="give the questions that were asked, of the same split; where only the wording "
+        "differs, leave the prompts out of the answers",
+    )
 
 
 def _asks_else(answer: Answer, prompts: Mapping[str, str]) -> bool:
