@@ -102,6 +102,13 @@ def test_malformed_json_names_file_and_line(tmp_path, content, message, line):
     assert error.value.where == f"{path}, line {line}"
 
 
+def test_json_lines_in_the_place_of_json_are_known(tmp_path):
+    path = tmp_path / "questions.json"
+    path.write_text('{"question_id": 1}\n{"question_id": 2}\n')
+    with pytest.raises(DataError, match="look like JSON Lines(?s:.*)data set's own JSON file"):
+        io.read_json(path)
+
+
 def test_a_byte_order_mark_is_no_error(tmp_path):
     (tmp_path / "a.json").write_bytes(b"\xef\xbb\xbf[1]")
     assert io.read_json(tmp_path / "a.json") == [1]

@@ -141,7 +141,11 @@ def read_json(path: str | Path) -> Any:
     Raises:
         DataError: the file is missing or malformed; names the line.
     """
-    return _parsed(_read(Path(path)), str(path), first_line=1)
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise cannot_read(path, error) from error
+    return _parsed(data, str(path), first_line=1)
 
 
 def read_jsonl(
@@ -249,26 +253,21 @@ def _encoded(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise cannot_read(path, error) from error
-
-
 def _parsed(data: bytes, source: str, first_line: int) -> Any:
-    line = first_line
+    line, fix = first_line, None
     try:
         return json.loads(data.decode("utf-8-sig"))
     except json.JSONDecodeError as error:
         what, line = error.msg, first_line + error.lineno - 1
+        if error.msg == "Extra data" and error.lineno > 1:
+            fix = "these look like JSON Lines, such as LLaVA's; give the data set's own JSON file"
     except UnicodeDecodeError as error:
         what, line = "not UTF-8", first_line + data.count(b"\n", 0, error.start)
     except RecursionError:
         what = "nested too deeply"
     except ValueError as error:  # such as an integer of 5,000 digits
         what = str(error)
-    raise DataError(f"malformed JSON: {what}", where=f"{source}, line {line}")
+    raise DataError(f"malformed JSON: {what}", where=f"{source}, line {line}", fix=fix)
 
 
 def _sibling(path: Path) -> Path:
