@@ -1,7 +1,9 @@
+import io
 import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from hydra import compose, initialize_config_module
@@ -14,7 +16,7 @@ from locvlm.errors import ConfigError, DataError
 from locvlm.evaluate import _home, evaluate
 from locvlm.evaluation.results import find_metric
 from locvlm.io import write_json
-from locvlm.types import Sample
+from locvlm.types import Box, Instance, Sample
 
 FAST = ["predictor.max_new_tokens=2", "scenes.splits.test=2"]
 
@@ -54,6 +56,37 @@ def test_results_of_another_benchmark_are_written_over_only_if_told(model, tmp_p
     with pytest.raises(ConfigError, match="this folder holds results of pope"):
         evaluate(configured(*given))
     assert evaluate(configured(*given, "fresh=true"))["benchmark"] == "scenes"
+
+
+def test_an_unfinished_run_of_another_benchmark_is_left_alone(model, tmp_path):
+    given = [f"checkpoint={model}", f"output={tmp_path / 'out'}", *FAST]
+    evaluate(configured(*given))
+    (tmp_path / "out" / "results.json").unlink()
+    evaluate(configured(*given))  # its own is finished
+    (tmp_path / "out" / "results.json").unlink()
+    answers = tmp_path / "out" / "answers.jsonl"
+    begun = [json.loads(line) for line in answers.read_text().splitlines()[:3]]
+    for record in begun[1:]:
+        record["key"] = "pope/1"
+    answers.write_text("".join(json.dumps(record) + "\n" for record in begun) + '{"ques')
+    before = answers.read_bytes()
+    with pytest.raises(ConfigError, match="unfinished run of another benchmark(?s:.*)'pope/1'"):
+        evaluate(configured(*given))
+    assert answers.read_bytes() == before
+
+
+def test_results_of_other_photos_are_not_written_over(model, tmp_path):
+    image = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(image, "PNG")
+    box = Instance("cat", Box(10, 10, 50, 50))
+    sample = Sample("", "", image.getvalue(), (64, 64), (box,))
+    for name in ("ours", "theirs"):
+        samples = [replace(sample, key=name)]
+        write_shards(samples, tmp_path / name, quarantine=Quarantine())
+    given = [f"checkpoint={model}", f"output={tmp_path / 'out'}", FAST[0], "benchmark=shards"]
+    evaluate(configured(*given, f"benchmark.source.folder={tmp_path / 'ours'}"))
+    with pytest.raises(ConfigError, match="results of shards, from other files"):
+        evaluate(configured(*given, f"benchmark.source.folder={tmp_path / 'theirs'}"))
 
 
 def test_own_photos_are_measured_by_the_same_command(model, real_data, tmp_path):

@@ -15,14 +15,19 @@ from locvlm.errors import ConfigError, DataError
 from locvlm.evaluation.benchmarks.asking import Read
 from locvlm.evaluation.leakage import Leakage, coco_notes, leakage
 from locvlm.evaluation.results import FORMAT, Score, Submission, item_record, metric_record
-from locvlm.io import read_json, sha256, write_json, write_text
+from locvlm.io import read_json, read_jsonl, sha256, write_json, write_text
 from locvlm.predictors.ask import Answer, Predictor, ask, fingerprints, loaded
+from locvlm.predictors.shares import share_files
 from locvlm.types import Question
 
 if TYPE_CHECKING:
     from locvlm.located import Located
 
 ANSWERS, ITEMS, RESULTS = "answers.jsonl", "items.jsonl", "results.json"
+_ELSEWHERE = (
+    "choose another output=FOLDER, or delete these; without output= `evaluate` gives each "
+    "benchmark a folder of its own"
+)
 
 
 class Benchmark(Protocol):
@@ -132,10 +137,13 @@ def run_benchmark(
 def check_folder(folder: Path, benchmark: Benchmark) -> None:
     """Refuses a folder with the results of another benchmark, file or split, which would be lost.
 
+    Before there are results, answers tell by their keys which benchmark was begun there.
+
     Raises:
         ConfigError: names what is there.
     """
     if not (folder / RESULTS).is_file():
+        _check_answers(folder / ANSWERS, benchmark)
         return
     before = read_json(folder / RESULTS)
     hashes = {sha256(Path(file)) for file in benchmark.files}
@@ -151,9 +159,25 @@ def check_folder(folder: Path, benchmark: Benchmark) -> None:
         f"this folder holds results of {' '.join(filter(None, (name, there)))}"
         + ("" if (name, there) != (benchmark.name, split) else ", from other files"),
         where=str(folder),
-        fix="choose another output=FOLDER, or delete these; without output= `evaluate` gives each "
-        "benchmark a folder of its own",
+        fix=_ELSEWHERE,
     )
+
+
+def _check_answers(file: Path, benchmark: Benchmark) -> None:
+    found = [
+        record["key"]
+        for one in [file, *share_files(file)]
+        if one.is_file()
+        for _, record in read_jsonl(one, lambda _: None)  # a crash may have torn the last line
+        if isinstance(record, dict) and "key" in record and "question" in record
+    ]
+    if found and not {question.key for question in benchmark.questions()} & set(found):
+        raise ConfigError(
+            "this folder holds an unfinished run of another benchmark, with answers to questions "
+            f"such as {found[0]!r}",
+            where=str(file.parent),
+            fix=_ELSEWHERE,
+        )
 
 
 def write_results(

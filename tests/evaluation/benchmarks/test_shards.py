@@ -6,6 +6,7 @@ from locvlm.data import write_shards
 from locvlm.data.quarantine import Quarantine
 from locvlm.errors import DataError
 from locvlm.evaluation.benchmarks.shards import ShardSource
+from locvlm.types import Message
 
 
 @pytest.fixture
@@ -37,4 +38,17 @@ def test_a_damaged_sample_is_set_aside(folder):
 
 def test_a_folder_without_shards_is_named(tmp_path):
     with pytest.raises(DataError, match="no shards"):
+        list(ShardSource(str(tmp_path)).read(Quarantine()))
+
+
+def test_a_folder_is_known_by_its_manifest(folder):
+    assert ShardSource(str(folder)).sources == [str(folder / "manifest.json")]
+
+
+def test_shards_of_conversations_are_refused(sample, tmp_path):
+    talk = replace(
+        sample, instances=(), messages=(Message("user", ("Hi",)), Message("assistant", ("Hi",)))
+    )
+    write_shards([talk], tmp_path, quarantine=Quarantine())
+    with pytest.raises(DataError, match="hold conversations, and no annotations"):
         list(ShardSource(str(tmp_path)).read(Quarantine()))

@@ -19,6 +19,8 @@ PARTS = {
 class Given:
     """A source of samples at hand."""
 
+    sources = ()
+
     def __init__(self, *samples):
         self.samples = samples
 

@@ -24,6 +24,11 @@ class SceneSource:
     seed: int = 0
     split: Split = "test"
 
+    @property
+    def sources(self) -> list[str]:
+        """None."""
+        return []
+
     def read(self, quarantine: Quarantine) -> Iterator[Sample]:
         """All scenes; none is ever left out."""
         for scene in scenes(self.world, self.split, self.count, self.seed):

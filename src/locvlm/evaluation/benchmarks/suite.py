@@ -38,6 +38,10 @@ class Part(Protocol):
 class Source(Protocol):
     """Where annotated images come from, such as a reader of COCO files."""
 
+    @property
+    def sources(self) -> Sequence[str]:
+        """Files that it reads, or that say what they hold; none where images are made."""
+
     def read(self, quarantine: Quarantine) -> Iterator[Sample]:
         """All samples; what cannot be used goes into `quarantine`."""
 
@@ -60,6 +64,7 @@ class Suite:
             raise ConfigError(f"benchmark {name!r} has no parts", where="benchmark.parts")
         quarantine = Quarantine()
         self.name = name
+        self.files = list(source.sources)
         self.parts = list(parts.values())
         self.samples = [s for s in source.read(quarantine) if _is_readable(s, quarantine)]
         self.left_out = quarantine.reasons
@@ -77,11 +82,6 @@ class Suite:
     def version(self) -> str:
         """Changes whenever the same answers could score differently."""
         return f"{VERSION}, judges {judges.VERSION}"
-
-    @property
-    def files(self) -> list[str]:
-        """None: its questions are made from annotations."""
-        return []
 
     @property
     def protocol(self) -> Mapping[str, Any]:
