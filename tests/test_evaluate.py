@@ -31,7 +31,8 @@ def model(checkpoint, tmp_path):
     return shutil.copytree(checkpoint, tmp_path / "run" / "model")
 
 
-def test_scenes_are_measured_and_reported_beside_the_model(model, capsys):
+def test_scenes_are_measured_and_reported_beside_the_model(model, capsys, caplog):
+    caplog.set_level("INFO")
     results = evaluate(configured(f"checkpoint={model}", *FAST))
     folder = model.parent / "evaluation" / "scenes"
     assert {file.name for file in folder.iterdir()} == {
@@ -45,6 +46,10 @@ def test_scenes_are_measured_and_reported_beside_the_model(model, capsys):
     assert json.loads((folder / "results.json").read_text())["benchmark"] == "scenes"
     assert find_metric(results, "localization.category.acc_at_0_5") is not None
     assert results["settings"]["checkpoint"] == str(model)
+    n_questions = results["counts"]["questions"]
+    assert (
+        f"benchmark scenes: {n_questions} questions; benchmark=... chooses another" in caplog.text
+    )
     printed = capsys.readouterr().out
     assert "Named object found" in printed
     assert f"report: {folder / 'report.html'}" in printed

@@ -171,11 +171,14 @@ def test_a_run_stopped_in_the_first_stage_can_not_be_overwritten_but_resumed(sta
     assert logs == ["metrics-1.csv", "metrics.csv"]
 
 
-def test_finished_stages_are_skipped(stage, tmp_path):
+def test_finished_stages_are_skipped(stage, tmp_path, caplog):
+    caplog.set_level("INFO")
     model = make_model()
     run_stages(model, [stage("align")], tmp_path)
+    assert "nothing is left to train" not in caplog.text
     other = make_model(seed=7)
     assert run_stages(other, [stage("align", stop_at=1)], tmp_path, resume=True) == {}
+    assert f"name=<another> checkpoint={tmp_path / 'model'}" in caplog.text
     assert same(other, model)
 
 

@@ -63,6 +63,12 @@ def run_stages(
         check_unused(folder)
     elif finished:
         load_weights(model, folder / MODEL)
+    if all(stage.name in finished for stage in stages):
+        _tell(
+            "nothing is left to train; to train longer, begin a new run with this model: "
+            "name=<another> checkpoint=%s",
+            folder / MODEL,
+        )
     metrics: dict[str, float] = {}
     for stage in stages:
         if stage.name in finished:
