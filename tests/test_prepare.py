@@ -14,6 +14,7 @@ from hydra.utils import instantiate
 
 from locvlm.data import Shards, shard_writer
 from locvlm.data.readers import CocoReader, LlavaReader
+from locvlm.dialects import llava as llava_boxes
 from locvlm.errors import ConfigError, DataError, LocVLMError
 from locvlm.io import locked, sha256
 from locvlm.objectives import LocPred, Mix, NegPred
@@ -343,12 +344,24 @@ def test_the_command_reads_paths_from_where_it_is_called_and_prints_what_it_wrot
 @pytest.mark.slow
 def test_the_command_prepares_conversations_too_and_says_nothing_of_what_is_not(raw):
     chat = json.loads((raw / "chat.json").read_text())
+    chat[0]["conversations"][1]["value"] = "A circle at [0.12, 0.34, 0.56, 0.78]."
     (raw / "good.json").write_text(json.dumps(chat[:3]))
     inputs = ["conversations=good.json", "images=images", "source.limit=2"]
     done = command("source=llava", *inputs, "output=out", cwd=raw)
     assert done.returncode == 0, done.stderr
     assert "aside" not in done.stdout
+    assert "+dialect@source.dialect=llava" in done.stdout
     assert [sample.key for sample in samples(raw / "out")] == ["a", "b"]
+
+
+@pytest.mark.parametrize(("dialect", "counts"), [(None, (0, 1)), (llava_boxes(), (1, 0))])
+def test_boxes_that_stay_text_are_counted(raw, tmp_path, dialect, counts):
+    box = turns("<image>\nWhere is it?", "At [0.12, 0.34, 0.56, 0.78].")
+    chat = [{"id": "a", "image": "0.png", "conversations": box}]
+    (raw / "chat.json").write_text(json.dumps(chat))
+    reader = LlavaReader(str(raw / "chat.json"), str(raw / "images"), dialect=dialect)
+    found = prepare(reader, tmp_path / "shards")["counts"]
+    assert (found["locations"], found["with_plain_locations"]) == counts
 
 
 @pytest.mark.slow

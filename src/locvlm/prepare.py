@@ -229,6 +229,12 @@ def main(cfg: DictConfig) -> None:
         overwrite=cfg.overwrite,
     )
     print_table(f"Shards in {cfg.output}", ["what", "number"], list(_rows(manifest)))
+    if manifest["counts"].get("with_plain_locations"):
+        print(
+            "Plain locations are boxes or points as text, whose numbers are learned as they stand. "
+            "The dialect\nthat they are written in makes them locations: "
+            "+dialect@source.dialect=llava, or another"
+        )
     if manifest["quarantined"]["records"]:
         print(f"Set aside, with reasons: {cfg.output}/quarantine.jsonl")
 

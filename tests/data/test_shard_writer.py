@@ -67,6 +67,8 @@ def test_the_manifest_says_what_is_there(tmp_path):
         "single_instances": 2,
         "absent": 2,
         "turns": 1,
+        "locations": 0,
+        "with_plain_locations": 0,
     }
     assert manifest["kinds"] == {
         "annotated image": 2,

@@ -31,6 +31,7 @@ from locvlm.data.processes import processes
 from locvlm.data.quarantine import Quarantine
 from locvlm.data.records import to_record
 from locvlm.data.shards import kind_of
+from locvlm.data.survey import plain_location
 from locvlm.errors import ConfigError, DataError, LocVLMError
 from locvlm.io import atomic_folder, sha256, write_json
 from locvlm.objectives import single_instances
@@ -232,6 +233,11 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def _counts(sample: Sample) -> dict[str, int]:
+    parts = [part for message in sample.messages for part in message.parts]
+    said = {
+        "locations": sum(not isinstance(part, str) for part in parts),
+        "with_plain_locations": int(plain_location(sample) is not None),
+    }
     return {
         "samples": 1,
         "images": int(sample.image is not None),
@@ -239,6 +245,7 @@ def _counts(sample: Sample) -> dict[str, int]:
         "single_instances": len(single_instances(sample.instances)),
         "absent": len(sample.absent),
         "turns": sum(message.role == "assistant" for message in sample.messages),
+        **(said if parts else {}),
     }
 
 

@@ -134,12 +134,12 @@ def sample_problems(sample: Sample) -> dict[Problem, str]:
     if sample.image is None or sample.size is None:
         if locations:
             return {"bad": f"{_rounded(locations[0])} stands in a sample without an image"}
-        return _plain_locations(sample)
+        return _plain_text(sample)
     try:
         size = image_size(sample.image, sample.source)
     except DataError as error:
         return _bad(error)
-    found = _plain_locations(sample)
+    found = _plain_text(sample)
     if size != sample.size:
         found["other size"] = f"the image is {_size(size)}, its record says {_size(sample.size)}"
     for location in locations:
@@ -165,6 +165,15 @@ def location_problem(location: Location, size: Size) -> Problem | None:
         return "no area"
     beyond = max(-x1, -y1, x2 - size[0], y2 - size[1])
     return "outside" if beyond > _OVERHANG else None
+
+
+def plain_location(sample: Sample) -> str | None:
+    """The first location that stands in the text of a turn as some model writes it."""
+    for message in sample.messages:
+        for part in message.parts:
+            if isinstance(part, str) and (match := _PLAIN_LOCATION.search(part)):
+                return match[0]
+    return None
 
 
 def quantiles(values: Counter[int]) -> Quantiles | None:
@@ -231,12 +240,9 @@ def _bad(error: DataError) -> dict[Problem, str]:
     return {"bad": error.what}
 
 
-def _plain_locations(sample: Sample) -> dict[Problem, str]:
-    for message in sample.messages:
-        for part in message.parts:
-            if isinstance(part, str) and (match := _PLAIN_LOCATION.search(part)):
-                return {"plain text": f"{match[0]!r}"}
-    return {}
+def _plain_text(sample: Sample) -> dict[Problem, str]:
+    found = plain_location(sample)
+    return {"plain text": repr(found)} if found else {}
 
 
 def _locations(sample: Sample) -> list[Location]:
