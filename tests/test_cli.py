@@ -191,6 +191,15 @@ def test_a_table_is_readable_and_never_wrapped(capsys):
     assert any("LocPred [bold]" in line and " - " in line and " 12 " in line for line in lines)
 
 
+def test_numbers_that_are_text_stand_to_the_right_too(capsys):
+    rows = [["a long name", "7.5", "0.0 to 9.1"], ["b", "100.0", ""], ["c", "–", ""]]
+    cli.print_table("Scores", ["what", "percent", "interval"], rows)
+    printed = capsys.readouterr().out
+    assert "│     7.5 │ 0.0 to 9.1 │" in printed
+    assert "│ b           │   100.0 │" in printed
+    assert "│       – │" in printed
+
+
 def test_a_table_without_rows_is_a_heading(capsys):
     cli.print_table("/a/long/path on pope, percent", ["n"], [[1]])
     assert "/a/long/path on pope, percent\n" in capsys.readouterr().out  # unwrapped

@@ -23,6 +23,7 @@ FULL_ERROR = "HYDRA_FULL_ERROR"
 _MORE = """\
 prints all that a combination sets, to the last key, without running it; each key can be given on
 the command line, such as data.batch_size=8. `-m` runs all combinations of values with commas."""
+_NUMERIC = re.compile(r"[-–]?[\d.,]*")  # a cell with a number, a dash for none, or nothing
 # What torch's DataLoader puts before the message of an error from one of its processes.
 _TRACEBACK = re.compile(
     r"\ACaught \w+ in DataLoader worker .*^[\w.]+Error: ", re.DOTALL | re.MULTILINE
@@ -174,7 +175,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     console.print(_cell(title), style="bold", highlight=False, soft_wrap=True)
     table = Table()
     for index, column in enumerate(columns):
-        numeric = all(isinstance(row[index], int | float | None) for row in rows)
+        numeric = all(_NUMERIC.fullmatch(_cell(row[index])) for row in rows)
         table.add_column(_cell(column), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
