@@ -1,5 +1,7 @@
+import io
 import logging
 import os
+import re
 import subprocess
 import sys
 
@@ -198,6 +200,48 @@ def test_numbers_that_are_text_stand_to_the_right_too(capsys):
     assert "│     7.5 │ 0.0 to 9.1 │" in printed
     assert "│ b           │   100.0 │" in printed
     assert "│       – │" in printed
+
+
+class Terminal(io.StringIO):
+    """Text that is written to a terminal."""
+
+    def isatty(self):
+        return True
+
+
+def narrow_terminal(monkeypatch):
+    """Standard output on a terminal of 60 columns, without colours; not for fixtures, which end
+    before pytest takes standard output again."""
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    return sys.stdout
+
+
+def seen(terminal):
+    return re.sub(r"\x1b\[\d+m", "", terminal.getvalue()).splitlines()
+
+
+def test_rows_become_columns_where_a_terminal_is_too_narrow_for_words(monkeypatch):
+    terminal = narrow_terminal(monkeypatch)
+    columns = ["", *(f"{name} accuracy" for name in ("random", "popular", "adversarial", "all"))]
+    rows = [["runs/one/model", "88.2", "71.5", "97.8", "1"], ["runs/two/model", *"9876"]]
+    cli.print_table("POPE", columns, rows)
+    lines = seen(terminal)
+    assert lines[2] == "┃                      ┃ runs/one/model ┃ runs/two/model ┃"
+    assert "│ popular accuracy     │           71.5 │              8 │" in lines
+
+
+def test_rows_become_paragraphs_where_columns_are_too_many_too(monkeypatch):
+    terminal = narrow_terminal(monkeypatch)
+    columns = ["", *(f"number-{n}" for n in range(9))]
+    rows = [[f"runs/{n}/model", *(f"{value}.5\n(to [9])" for value in range(9))] for n in range(9)]
+    rows[1][3] = ""
+    cli.print_table("POPE", columns, rows)
+    text = " ".join(" ".join(seen(terminal)).split())
+    assert "runs/0/model number-0 0.5 (to [9]); number-1 1.5 (to [9]); number-2" in text
+    assert "runs/1/model number-0 0.5 (to [9]); number-1 1.5 (to [9]); number-3" in text
 
 
 def test_a_table_without_rows_is_a_heading(capsys):

@@ -23,7 +23,7 @@ FULL_ERROR = "HYDRA_FULL_ERROR"
 _MORE = """\
 prints all that a combination sets, to the last key, without running it; each key can be given on
 the command line, such as data.batch_size=8. `-m` runs all combinations of values with commas."""
-_NUMERIC = re.compile(r"[-–]?[\d.,]*")  # a cell with a number, a dash for none, or nothing
+_NUMERIC = re.compile(r"[-–−+]?[\d.,]*")  # a cell with a number, a dash for none, or nothing
 # What torch's DataLoader puts before the message of an error from one of its processes.
 _TRACEBACK = re.compile(
     r"\ACaught \w+ in DataLoader worker .*^[\w.]+Error: ", re.DOTALL | re.MULTILINE
@@ -164,22 +164,47 @@ def set_up_logging(level: int = logging.INFO) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Prints a table to stdout: numbers to the right, floats with 3 decimals, None as a dash."""
+    """Prints a table to stdout: numbers to the right, floats with 3 decimals, None as a dash.
+
+    Where it would be wider than the terminal even with a word to a line, rows become columns, or
+    a paragraph each.
+    """
     from rich.console import Console  # here: `--help` does not wait for it
-    from rich.table import Table
 
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)  # a log file has no width; wrapped tables are unreadable
     # Not the table's own title, which is wrapped where the table is narrower.
     console.print(_cell(title), style="bold", highlight=False, soft_wrap=True)
+    cells = [[_cell(value) for value in row] for row in rows]
+    heads = [_cell(column) for column in columns]
+    turned = [list(line) for line in zip(heads, *cells, strict=True)]
+    unbounded = console.options.update(max_width=100_000)
+    for lines in ([heads, *cells], turned):
+        table = _table(*lines)
+        if console.measure(table, options=unbounded).minimum <= console.width:
+            console.print(table)
+            return
+    for row in cells:
+        console.print(_paragraph(heads, row), highlight=False)
+
+
+def _table(heads: Sequence[str], *rows: Sequence[str]) -> Any:
+    from rich.table import Table
+
     table = Table()
-    for index, column in enumerate(columns):
-        numeric = all(_NUMERIC.fullmatch(_cell(row[index])) for row in rows)
-        table.add_column(_cell(column), justify="right" if numeric else "left", overflow="fold")
+    for index, head in enumerate(heads):
+        numeric = all(_NUMERIC.fullmatch(row[index]) for row in rows)
+        table.add_column(head, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(value) for value in row))
-    console.print(table)
+        table.add_row(*row)
+    return table
+
+
+def _paragraph(heads: Sequence[str], row: Sequence[str]) -> str:
+    """A row in words: its first cell, then each other one behind the title of its column."""
+    told = [f"{head} {cell}" for head, cell in zip(heads[1:], row[1:], strict=True) if cell]
+    return f"[bold]{row[0]}[/bold]\n{'; '.join(' '.join(one.split()) for one in told)}"
 
 
 def printable(text: str) -> str:

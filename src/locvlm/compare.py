@@ -191,8 +191,10 @@ def _print(table: "Comparison") -> None:
     from locvlm.report.compared_text import notes, paired_rows, rows
 
     print_table(table.title, *rows(table))
-    if table.paired:
-        print_table(f"against {table.reference}", *paired_rows(table))
+    (_, *titles), body = paired_rows(table)
+    for run in table.paired:
+        own = [cells for name, *cells in body if name == run]
+        print_table(f"{run} against {table.reference}", titles, own)
     for note in notes(table):
         print(printable(note))
     print()
