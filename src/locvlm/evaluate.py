@@ -1,6 +1,5 @@
 """Measures a model: `python -m locvlm.evaluate checkpoint=runs/x/model benchmark=scenes`."""
 
-import logging
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -17,8 +16,6 @@ from locvlm.errors import ConfigError
 
 if TYPE_CHECKING:
     from locvlm.evaluation.run import Run
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -72,12 +69,6 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
         return {}
     if cfg.fresh:
         forget(folder / ANSWERS)
-    n_questions = len(benchmark.questions())
-    logger.info(
-        "benchmark %s: %s questions; benchmark=... chooses another",
-        benchmark.name,
-        f"{n_questions:,}",
-    )
     with _progress() as on_progress, _others(cfg, folder) as running:
         run = run_benchmark(
             benchmark,

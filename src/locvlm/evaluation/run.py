@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -23,6 +24,7 @@ from locvlm.types import Question
 if TYPE_CHECKING:
     from locvlm.located import Located
 
+logger = logging.getLogger(__name__)
 ANSWERS, ITEMS, RESULTS = "answers.jsonl", "items.jsonl", "results.json"
 _ELSEWHERE = (
     "choose another output=FOLDER, or delete these; without output= `evaluate` gives each "
@@ -103,6 +105,8 @@ def run_benchmark(
     """
     questions = benchmark.questions()
     _check(questions, benchmark.name)
+    told = "benchmark %s: %d questions; benchmark=... chooses another"
+    logger.info(told, benchmark.name, len(questions))
     answers = ask(
         questions,
         predictor,
@@ -122,10 +126,7 @@ def run_benchmark(
         title=f"{subject} on {benchmark.name}",
         n_questions=len(questions),
         predictor=predictor.identity,
-        data={
-            "sha256": _digest(questions),
-            **{file: sha256(Path(file)) for file in benchmark.files},
-        },
+        data={"sha256": _digest(questions)} | {f: sha256(Path(f)) for f in benchmark.files},
         settings=settings or {},
         leaks=leakage(benchmark.name, questions, trained_on) if trained_on else None,
     )

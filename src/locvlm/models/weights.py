@@ -53,7 +53,7 @@ def gathered(tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tenso
 def fill(wanted: Mapping[str, Tensor], found: Mapping[str, Found], where: str) -> None:
     """Gives a model's tensors their values, in the type that these have.
 
-    A tensor on the meta device is told where its values are, and `stored` tells it again.
+    A tensor on the meta device is told where its values are, and `unread` says it again.
 
     Args:
         wanted: what is replaced, such as `own_tensors(model)`.

@@ -140,6 +140,12 @@ def test_the_things_of_panoptic_annotations_are_objects_and_stuff_is_none(write,
     assert built.content[part] == same.content[part]
 
 
+def test_segments_that_are_no_list_are_told(write):
+    file = write([{"image_id": 7, "file_name": "7.png", "segments_info": 3}])
+    with pytest.raises(DataError, match="segments_info of image 7 is no list"):
+        build(file, "paper")
+
+
 @pytest.mark.parametrize("variant", ["paper", "released"])
 def test_a_limit_draws_some_of_them_with_a_seed(real_data, variant):
     def built(limit, seed=0):

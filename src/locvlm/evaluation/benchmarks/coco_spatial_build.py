@@ -70,7 +70,7 @@ def build(
     counts: Counter[str] = Counter()
     file = CocoFile(str(instances), "instances")
     read = file.annotations((*_FIELDS, _SEGMENTS), quarantine, names)
-    with grouped(_objects(read, counts)) as annotations:
+    with grouped(_objects(read, counts, str(instances))) as annotations:
         stuff = _stuff(instances) if counts["segments"] else []
         images = _images(file, annotations, stuff, counts, quarantine)
         if variant == "paper":
@@ -115,7 +115,7 @@ def _set_aside(quarantine: Quarantine) -> dict[str, int]:
 
 
 def _objects(
-    annotations: Iterable[tuple[Id, Record]], counts: Counter[str]
+    annotations: Iterable[tuple[Id, Record]], counts: Counter[str], where: str
 ) -> Iterator[tuple[Id, Record]]:
     """The annotations; of panoptic ones their segments, which are counted."""
     for image, annotation in annotations:
@@ -123,6 +123,8 @@ def _objects(
         if segments is None:
             yield image, annotation
             continue
+        if not isinstance(segments, list):
+            raise DataError(f"{_SEGMENTS} of image {str(image)[:80]} is no list", where=where)
         for segment in filter(lambda one: isinstance(one, dict), segments):
             counts["segments"] += 1
             kept = {name: segment[name] for name in _FIELDS if name in segment}
