@@ -105,6 +105,13 @@ def test_ranks_send_copies_of_gradients_or_share_the_weights():
     assert fsdp.memory.optimizer < ddp.memory.optimizer / 3
 
 
+def test_replicas_hold_larger_parts_on_each_device():
+    choices = ("run=[instruct]", "trainer=fsdp", "trainer.num_nodes=2")
+    [two] = planned(*choices, "trainer.devices=4", "trainer.strategy.replicas=2")
+    [one] = planned(*choices, "trainer.devices=2")
+    assert two.memory == one.memory  # four devices share a set of weights
+
+
 def test_gradients_stay_where_they_are_added_up():
     choices = ("run=[instruct]", "data.epoch_length=64")
     one, many = (planned(*choices, f"++trainer.accumulate_grad_batches={n}") for n in (1, 2))
@@ -116,6 +123,7 @@ def test_gradients_stay_where_they_are_added_up():
     ("overrides", "message"),
     [
         (["trainer.devices=auto"], r"how many devices are 'auto'(?s:.*)trainer.devices=8"),
+        (["trainer=fsdp", "trainer.devices=4", "trainer.strategy.replicas=3"], "4 processes can"),
         (["gpu=H10"], r"no GPU called 'H10'(?s:.*)did you mean 'H100'"),
         (["run=[instuct]"], r"no stage named instuct"),
         (["+stages.instruct.optimizer.lrr=1"], "takes no 'lrr'"),

@@ -104,7 +104,7 @@ def _stage(settings: dict[str, Any], name: str) -> StagePlan:
         precision=trainer["precision"],
         quantization=settings["quantization"],
     )
-    shared = _shared(needed, str(trainer.get("strategy")), n_devices, gathered(model))
+    shared = _shared(needed, trainer.get("strategy"), n_devices, gathered(model))
     number = stage["data"].get("epoch_length") or held["number"]
     batch = load.rows * n_devices * accumulated
     steps = math.ceil(number / batch)
@@ -187,12 +187,15 @@ def _parameters(part: "nn.Module") -> tuple[int, int]:
     return sum(w.numel() for w in weights), sum(w.numel() for w in weights if w.requires_grad)
 
 
-def _shared(needed: "Memory", strategy: str, n_devices: int, whole: int) -> "Memory":
+def _shared(needed: "Memory", strategy: Any, n_devices: int, whole: int) -> "Memory":
     """What one of several devices needs, by how they share the work."""
+    from locvlm.training.strategies import shard_size
+
     if n_devices == 1:
         return needed
-    if "fsdp" in strategy.lower():
-        return needed.sharded(n_devices, whole)
+    if "fsdp" in str(strategy).lower():
+        replicas = strategy.get("replicas", 1) if isinstance(strategy, dict) else 1
+        return needed.sharded(shard_size(n_devices, replicas), whole)
     return replace(needed, buckets=needed.gradients)
 
 

@@ -55,12 +55,7 @@ class FSDP(ModelParallelStrategy):
         """
         self._data_parallel_size = self.num_nodes * self.num_processes
         self._tensor_parallel_size = 1
-        if self.replicas < 1 or self._data_parallel_size % self.replicas:
-            raise ConfigError(
-                f"{self._data_parallel_size} processes cannot hold {self.replicas} replicas",
-                where="trainer.strategy.replicas",
-                fix="give a number that divides trainer.num_nodes times trainer.devices",
-            )
+        shard_size(self._data_parallel_size, self.replicas)
         super().setup_environment()
 
     def shard(self, module: LightningModule) -> None:
@@ -68,7 +63,7 @@ class FSDP(ModelParallelStrategy):
         policy = mixed_precision(str(self.precision_plugin.precision))
         mesh = self.device_mesh["data_parallel"]
         if self.replicas > 1:
-            shape = self.replicas, mesh.size() // self.replicas
+            shape = self.replicas, shard_size(mesh.size(), self.replicas)
             names = "replicate", "shard"
             mesh = init_device_mesh(mesh.device_type, shape, mesh_dim_names=names)
         shard(module, mesh, policy)
@@ -102,6 +97,21 @@ class FSDP(ModelParallelStrategy):
         assert self.lightning_module is not None
         strict = self.lightning_module.strict_loading
         return load_sharded(path, self.model, self.optimizers, strict=strict)
+
+
+def shard_size(n_processes: int, replicas: int) -> int:
+    """How many processes share one set of weights, see `FSDP`.
+
+    Raises:
+        ConfigError: the processes cannot be dealt out to the replicas.
+    """
+    if replicas < 1 or n_processes % replicas:
+        raise ConfigError(
+            f"{n_processes} processes cannot hold {replicas} replicas",
+            where="trainer.strategy.replicas",
+            fix="give a number that divides trainer.num_nodes times trainer.devices",
+        )
+    return n_processes // replicas
 
 
 def shard(module: nn.Module, mesh: DeviceMesh, policy: MixedPrecisionPolicy | None = None) -> None:
