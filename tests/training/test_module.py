@@ -43,6 +43,17 @@ def test_each_step_is_told_the_layout_that_was_found_before_the_batch_moved(trai
     assert all(isinstance(layout, Layout) for layout in told)
 
 
+@pytest.mark.parametrize("parts", [1, 2])
+def test_gradients_do_not_lie_beside_activations_of_the_next_step(trainer, dialogues, parts):
+    model, there = make_model(), []
+    weight = next(model.adapter.parameters())
+    model.register_forward_pre_hook(lambda *_: there.append(weight.grad is not None))
+    module = LocVLMModule(model, partial(torch.optim.SGD, lr=0.1), trained=["adapter"])
+    few = {"max_steps": 2, "accumulate_grad_batches": parts, "limit_val_batches": 0}
+    trainer(**few).fit(module, datamodule=dialogues())
+    assert there == [False, True][:parts] * 2  # those of a batch in parts are added up
+
+
 def test_lora_and_the_adapter_learn_and_what_is_beneath_lora_does_not(trainer, dialogues):
     model = add_lora(make_model(), rank=4, alpha=8)
     before = weights_of(model)

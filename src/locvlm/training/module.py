@@ -139,6 +139,16 @@ class LocVLMModule(LightningModule):
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
 
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None
+    ) -> None:
+        """As in any module, but gradients go at once.
+
+        Lightning drops them after the next forward pass only: they would lie beside activations.
+        """
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        optimizer.zero_grad(set_to_none=True)
+
     def _n_steps(self) -> int:
         n_steps = self.trainer.estimated_stepping_batches
         if not 0 < n_steps < float("inf"):
