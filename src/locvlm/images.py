@@ -108,9 +108,13 @@ def to_frame(image: Tensor, geometry: Geometry, side: int, fill: Sequence[int]) 
 
 def normalize(frames: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """(..., 3, S, S) uint8 to float32: (v / 255 - mean) / std for each channel."""
-    center = frames.new_tensor(mean, dtype=torch.float32).view(3, 1, 1) * 255
-    scale = frames.new_tensor(std, dtype=torch.float32).view(3, 1, 1) * 255
+    center, scale = (_per_channel(each, frames.device) * 255 for each in (mean, std))
     return (frames.float() - center) / scale
+
+
+def _per_channel(values: Sequence[float], device: torch.device) -> Tensor:
+    # Numbers written by the device itself; a tensor made of a list waits for it to be copied over.
+    return torch.stack([torch.full((1, 1), value, device=device) for value in values])
 
 
 def _open(data: bytes, source: str, max_pixels: int) -> Image.Image:

@@ -43,6 +43,22 @@ def test_patches_learn_to_name_what_they_show(module, batch):
     assert losses[-1] < 0.5 * losses[0]
 
 
+@pytest.mark.parametrize("shown", [0, 1, 2])
+def test_the_accuracy_is_that_of_patches_that_show_an_object(module, batch, shown):
+    told = {}
+    module.log_dict = lambda figures, **options: told.update(figures)
+    labels = batch["labels"].zero_()
+    labels[:, :, :shown] = 1
+    module.training_step(batch, 0)
+    features = module.model.features(batch["pixel_values"])
+    right = [
+        all(head(patch).argmax() == 1 for head in module.heads)
+        for image in features
+        for patch in image[:shown]
+    ]
+    assert told["train/patch_accuracy"] == pytest.approx(sum(right) / max(1, len(right)))
+
+
 def test_only_the_encoder_and_the_heads_learn(module, batch):
     module.training_step(batch, 0).backward()
     for name, parameter in module.named_parameters():

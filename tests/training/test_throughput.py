@@ -4,10 +4,10 @@ from itertools import count
 from types import SimpleNamespace
 
 import pytest
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
 
-from locvlm.training import LocVLMModule, Throughput, adamw, throughput
+from locvlm.training import Bar, LocVLMModule, Throughput, adamw, throughput
 from locvlm.training.flops import Work, cost, work
 from tests.tiny import make_model
 
@@ -93,8 +93,16 @@ def test_there_is_no_utilization_where_the_peak_is_not_known(trainer, dialogues,
     assert "train/mfu" not in found
 
 
-def test_the_bar_shows_them(trainer, dialogues):
-    run = trainer(max_steps=4, callbacks=[Throughput(every=2, peak=PEAK)])
+@pytest.mark.parametrize(("bar", "is_given"), [(TQDMProgressBar, True), (Bar, False)])
+def test_a_bar_of_lightnings_is_given_them_and_ours_reads_them_itself(
+    trainer, dialogues, bar, is_given
+):
+    callbacks = [Throughput(every=2, peak=PEAK), bar()]
+    run = trainer(max_steps=4, callbacks=callbacks, enable_progress_bar=True)
     run.fit(LocVLMModule(make_model(), partial(adamw, lr=1e-3)), datamodule=dialogues())
-    shown = {name.removeprefix("train/") for name in run.progress_bar_metrics}
-    assert {"samples_per_s", "tokens_per_s", "mfu", "peak_gib", "data_wait"} <= shown
+    given = {name.removeprefix("train/") for name in run.progress_bar_metrics}
+    shown = {"loss", "samples_per_s", "tokens_per_s", "mfu", "peak_gib", "data_wait"}
+    assert given & shown == (shown if is_given else set())
+    said = Bar._metrics(run)
+    assert all(f"{name} " in said for name in shown)
+    assert "padding" not in said

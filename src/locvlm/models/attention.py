@@ -18,7 +18,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward as _
 from transformers.masking_utils import sdpa_mask
 
 from locvlm.errors import ConfigError
-from locvlm.models.layout import Layout
+from locvlm.models.layout import Layout, to_device
 
 NAME = "sdpa_by_example"
 _known: ContextVar[bool] = ContextVar("known", default=False)
@@ -76,8 +76,7 @@ def _for_flash(layout: Layout, device: torch.device) -> dict[str, Any]:
     if layout.examples is None:
         return {}
     lengths = [part.stop - part.start for _, part in layout.examples]
-    ends = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
-    ends = ends.to(device, non_blocking=True)
+    ends = to_device(torch.tensor([0, *accumulate(lengths)], dtype=torch.int32), device)
     longest = max(lengths)
     return {
         "cu_seq_lens_q": ends,

@@ -151,4 +151,6 @@ def _sayable(model: "LocVLM", logits: Tensor) -> Tensor:
     token = model.image_token_id
     if token is None or token >= logits.shape[-1]:
         return logits
-    return logits.index_fill(-1, torch.tensor([token], device=logits.device), -torch.inf)
+    logits = logits.clone()
+    logits[:, token] = -torch.inf
+    return logits

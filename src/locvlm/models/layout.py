@@ -32,8 +32,15 @@ class Layout:
 
     def to(self, device: torch.device | str) -> "Layout":
         """The same on a device, as Lightning moves batches."""
-        learned = None if self.learned is None else self.learned.to(device, non_blocking=True)
-        return replace(self, images=self.images.to(device, non_blocking=True), learned=learned)
+        learned = None if self.learned is None else to_device(self.learned, device)
+        return replace(self, images=to_device(self.images, device), learned=learned)
+
+
+def to_device(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """A tensor that was just made on the CPU, on a device; nothing waits for the copy."""
+    if torch.device(device).type == "cuda" and not tensor.is_cuda:
+        tensor = tensor.pin_memory()  # else it may be copied only when the device gets to it
+    return tensor.to(device, non_blocking=True)
 
 
 def find_layout(

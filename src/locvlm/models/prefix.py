@@ -16,6 +16,7 @@ from transformers import DynamicCache
 from locvlm.errors import DataError
 from locvlm.models.attention import is_flash
 from locvlm.models.language import caching, picking
+from locvlm.models.layout import find_layout
 from locvlm.processor import Prompt
 
 if TYPE_CHECKING:
@@ -240,12 +241,14 @@ def _read_first(
     for row, text in zip(ids, texts, strict=True):
         row[longest - len(text) :] = text
     mask = torch.arange(longest) >= longest - lengths[:, None]
+    # Both are asked for while the device need not tell them.
+    is_full, layout = bool(mask.all()), find_layout(ids, model.image_token_id).to(model.device)
     ids, mask, lengths = (x.to(model.device) for x in (ids, mask, lengths))
     images = [prompts[group[0]]["pixel_values"] for group in groups]
     cache = DynamicCache(config=model.language_model.config)
     logits = model.language_model(
-        inputs_embeds=model.embed(ids, torch.cat(images).to(model.device)),
-        attention_mask=None if bool(mask.all()) else mask,
+        inputs_embeds=model.embed(ids, torch.cat(images).to(model.device), layout),
+        attention_mask=None if is_full else mask,
         position_ids=(mask.long().cumsum(dim=1) - 1).clamp(min=0),
         **caching(model.language_model, cache),
         logits_to_keep=1,

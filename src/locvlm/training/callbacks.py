@@ -24,6 +24,7 @@ from torch import Tensor
 logger = logging.getLogger(__name__)
 _REFRESH = 0.25  # seconds
 _LINES = 10  # in a log file
+_NOT_SHOWN = {"train/padding"}
 
 
 class Bar(ProgressBar):
@@ -117,8 +118,20 @@ class Bar(ProgressBar):
     def _metrics(trainer: Trainer) -> str:
         return ", ".join(
             f"{name.removeprefix('train/')} {value:.3g}"
-            for name, value in trainer.progress_bar_metrics.items()
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith(("train/", "val/")) and name not in _NOT_SHOWN
         )
+
+
+def shown_each_step(module: LightningModule) -> bool:
+    """Whether there is a progress bar that is given figures, as `prog_bar=True` asks for.
+
+    Lightning reads each such figure from the device at the end of every step, and the device then
+    has nothing to do until the next one is prepared. `Bar` reads them itself, when it draws.
+    """
+    trainer = module._trainer
+    bar = None if trainer is None else trainer.progress_bar_callback
+    return bar is not None and not isinstance(bar, Bar)
 
 
 class RandomState(Callback):

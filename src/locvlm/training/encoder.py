@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from locvlm.models import LocVLM
+from locvlm.training.callbacks import shown_each_step
 from locvlm.training.module import LocVLMModule, MakeOptimizer, MakeScheduler
 
 if TYPE_CHECKING:
@@ -67,7 +68,9 @@ class EncoderModule(LocVLMModule):
             loss = loss + F.cross_entropy(logits.flatten(0, 1), labels[:, group].flatten())
             right &= logits.argmax(-1) == labels[:, group]
         shown = labels.amax(dim=1) > 0
-        accuracy = right[shown].float().mean() if shown.any() else torch.tensor(0.0)
+        # Not picked by the mask, which would wait for the device to tell how many there are.
+        accuracy = (right & shown).sum() / shown.sum().clamp(min=1)
         told = {"train/loss": loss, "train/patch_accuracy": accuracy}
-        self.log_dict(told, prog_bar=True, sync_dist=True, batch_size=len(features))
+        in_bar = shown_each_step(self)
+        self.log_dict(told, prog_bar=in_bar, sync_dist=True, batch_size=len(features))
         return loss

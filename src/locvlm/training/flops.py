@@ -11,9 +11,12 @@ from torch import Tensor, nn
 from locvlm.processor import IGNORE_INDEX
 
 # Of one device in bf16 or fp16 with sums in float32, as its data sheet gives it for dense matrices.
-# NVIDIA often prints twice as much, for matrices half of whose numbers are zero.
+# NVIDIA often prints twice as much, for matrices half of whose numbers are zero. Where one name
+# begins like another, the longer one stands first.
 PEAK_FLOPS = {
     "B200": 2250e12,
+    "GH200": 989e12,
+    "H200 NVL": 835e12,
     "H200": 989e12,
     "H100 NVL": 835e12,
     "H100 PCIe": 756e12,
@@ -23,7 +26,9 @@ PEAK_FLOPS = {
     "L4": 121e12,
     "A10": 125e12,
     "RTX 5090": 209e12,
+    "RTX 4090 D": 147e12,
     "RTX 4090": 165e12,
+    "RTX 3090 Ti": 80e12,
     "RTX 3090": 71e12,
     "V100": 125e12,
 }
@@ -126,7 +131,7 @@ def peak_flops(device_name: str) -> float | None:
     Args:
         device_name: as in `torch.cuda.get_device_name`.
     """
-    if "Laptop" in device_name:  # slower than the card that it is named after
+    if re.search(r"Laptop| MIG ", device_name):  # less than the card that it is named after
         return None
     found = (peak for name, peak in PEAK_FLOPS.items() if re.search(rf"\b{name}\b", device_name))
     return next(found, None)

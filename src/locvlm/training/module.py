@@ -15,6 +15,7 @@ from locvlm.models import LocVLM, lora
 from locvlm.models.layout import find_layout
 from locvlm.models.loss import learned_weight
 from locvlm.models.weights import differences
+from locvlm.training.callbacks import shown_each_step
 from locvlm.training.strategies import FSDP, rank_part
 
 NamedParameters: TypeAlias = Sequence[tuple[str, nn.Parameter]]
@@ -103,8 +104,8 @@ class LocVLMModule(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch."""
         loss = self._loss(batch)
-        size = n_samples(batch)
-        self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=size)
+        size, in_bar = n_samples(batch), shown_each_step(self)
+        self.log("train/loss", loss, prog_bar=in_bar, sync_dist=True, batch_size=size)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

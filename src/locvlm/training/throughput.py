@@ -12,6 +12,7 @@ from torch import Tensor
 
 from locvlm.data.collate import n_samples
 from locvlm.models import LocVLM
+from locvlm.training.callbacks import shown_each_step
 from locvlm.training.flops import Cost, Work, cost, peak_flops, work
 
 
@@ -107,11 +108,15 @@ class Throughput(Callback):
         }
         if self._work:
             shown["tokens_per_s"] = done.tokens * per_second
-            pl_module.log("train/padding", 1 - done.tokens / self._places, batch_size=1)
+            padding = torch.tensor(1 - done.tokens / self._places)
+            pl_module.log("train/padding", padding, batch_size=1)
             if self._cost is not None and self.peak is not None:
                 shown["mfu"] = self._cost.flops(done) / (self._seconds * self.peak)
+        in_bar = shown_each_step(pl_module)
         for name, value in shown.items():
-            pl_module.log(f"train/{name}", value, prog_bar=True, batch_size=1)
+            # As a tensor on the CPU: Lightning would copy a number to the device and back.
+            told = torch.tensor(value)
+            pl_module.log(f"train/{name}", told, prog_bar=in_bar, batch_size=1)
 
 
 def peak_memory(device: torch.device) -> int:
