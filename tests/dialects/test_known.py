@@ -332,3 +332,21 @@ def test_real_conversations_without_coordinates_stay_as_they_are(real_data):
             assert shikra().read(turn["value"], SIZE) == (turn["value"],)
             assert molmo().read(turn["value"], SIZE) == (turn["value"],)
             assert kosmos2().read(turn["value"], SIZE) == (turn["value"],)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"bbox_2d": [56, 84, 112, 140], "label": "cat"}',
+        '{"label": "cat", "bbox_2d": [56, 84, 112, 140]}',
+        '{\n\t"label" : "cat",\n\t"bbox_2d": [56.0, 84, 112, 140]\n}',
+    ],
+)
+def test_qwen_objects_may_begin_with_their_label(text):
+    assert qwen2_5_vl().read(text, (280, 280)) == ("cat", Box(56, 84, 112, 140))
+
+
+def test_qwen_objects_that_say_more_stay_text_and_are_mentioned():
+    text = '[{"point_2d": [34, 38], "label": "person", "role": "referee", "shirt": "black"}]'
+    assert qwen2_5_vl().read(text, (280, 280)) == (text,)
+    assert qwen2_5_vl().mentions(text) == 1

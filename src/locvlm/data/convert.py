@@ -1,14 +1,14 @@
 """Rewrites the locations in a file of conversations from one dialect into another."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from locvlm.data.quarantine import Quarantine
 from locvlm.data.readers.fields import read_field
-from locvlm.data.readers.images import check_folder, image_name, read_image
+from locvlm.data.readers.images import check_folder, image_name, read_image, record_images
 from locvlm.dialects import Dialect, Swift
 from locvlm.errors import ConfigError, DataError
 from locvlm.io import atomic_file, read_jsonl
@@ -118,7 +118,7 @@ def convert_record(
     """
     name, texts = _texts(record)
     mentioned = sum(map(read.mentions, texts))
-    pictured = bool(_image_names(record))
+    pictured = bool(record_images(record))
     if not pictured and not isinstance(read, Swift):
         turns: list[tuple[Part, ...]] = [(text,) for text in texts]
         size = (1, 1)
@@ -159,13 +159,8 @@ def _texts(record: Any) -> tuple[str, list[str]]:
     raise DataError("record without conversations or messages")
 
 
-def _image_names(record: dict[str, Any]) -> Sequence[Any]:
-    images = record.get("images") or record.get("image") or []
-    return images if isinstance(images, list) else [images]
-
-
 def _size(record: dict[str, Any], folder: Path | None, where: str) -> Size:
-    names = _image_names(record)
+    names = record_images(record)
     if len(names) != 1:
         raise DataError(f"record with locations has {len(names)} images, not one")
     stated = record.get("width"), record.get("height")

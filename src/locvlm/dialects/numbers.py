@@ -191,13 +191,13 @@ class ResizedPixels:
         return [str(round(v * side)) for v, side in zip(values, sides, strict=False)]
 
     def fits(self, words: Sequence[str]) -> bool:
-        return _are(words, _INTEGER)
+        return _are(words, _DECIMAL)  # whole numbers are written; hand-made data has others too
 
     def read(self, words: Sequence[str], size: Size) -> Location | None:
         if max(size) > _MAX_RATIO * min(size):
             return None
         sides = self.resized(size) * 2
-        values = Unit(tuple(int(w) / side for w, side in zip(words, sides, strict=False)))
+        values = Unit(tuple(float(w) / side for w, side in zip(words, sides, strict=False)))
         return from_unit(values, size, "resize", self.worst_error(size))
 
     def worst_error(self, size: Size) -> tuple[float, float]:

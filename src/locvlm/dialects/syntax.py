@@ -187,18 +187,24 @@ class PointTags:
 
 @dataclass(frozen=True, slots=True)
 class JsonObjects:
-    """`{"bbox_2d": [176, 106, 232, 160], "label": "the cat"}`, and `point_2d` for points."""
+    """`{"bbox_2d": [176, 106, 232, 160], "label": "the cat"}`, and `point_2d` for points.
+
+    The label may stand first. Objects that say more than this stay text, for nothing would hold it.
+    """
 
     def find(self, text: str) -> Iterator[Match]:
         for found in _OBJECT.finditer(text):
-            row = _words(found[2])
-            if len(row) != (4 if found[1] == "bbox" else 2):
+            row = _words(found["numbers"])
+            if len(row) != (4 if found["kind"] == "bbox" else 2):
                 continue
+            label = found["first"] or found["last"]
             try:
-                phrase = None if found[3] is None else json.loads(found[3])
+                phrase = None if label is None else json.loads(label)
             except ValueError:
                 continue
-            yield Match(found.start(), found.end(), phrase, (row,))
+            # A second row, which is no location: it is mentioned, and never read.
+            rows = (row, ()) if found["more"] else (row,)
+            yield Match(found.start(), found.end(), phrase, rows)
 
     def write(self, phrase: str | None, rows: Sequence[Sequence[str]]) -> str:
         if not rows:
@@ -224,9 +230,11 @@ _LOC = re.compile(r"<loc(\d{4})>", re.ASCII)
 _LOCS = re.compile(r"(?:<loc\d{4}>){4}", re.ASCII)
 _ATTRIBUTE = re.compile(r'([xy]\d{0,4})="([^"]*)"', re.ASCII)
 _POINTS = re.compile(r'<points?((?: [a-z]+\d{0,4}="[^"<]*")+)>([^<]*)</points?>', re.ASCII)
+_STRING = r'"(?:[^"\\]|\\.)*"'
 _OBJECT = re.compile(
-    r'\{\s*"(bbox|point)_2d"\s*:\s*\[([^\[\]]*)\]\s*'
-    r'(?:,\s*"label"\s*:\s*("(?:[^"\\]|\\.)*")\s*)?\}'
+    rf'\{{\s*(?:"label"\s*:\s*(?P<first>{_STRING})\s*,\s*)?'
+    r'"(?P<kind>bbox|point)_2d"\s*:\s*\[(?P<numbers>[^\[\]]*)\]\s*'
+    rf'(?:,\s*"label"\s*:\s*(?P<last>{_STRING})\s*)?(?P<more>,[^{{}}]*)?\}}'
 )
 
 

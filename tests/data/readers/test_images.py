@@ -1,9 +1,10 @@
 import io
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from locvlm.data.readers.images import check_folder, read_image
+from locvlm.data.readers.images import check_folder, image_name, read_image, record_images
 from locvlm.errors import ConfigError, DataError
 
 
@@ -73,3 +74,37 @@ def test_a_folder_that_is_none_is_named(folder, name):
     with pytest.raises(DataError, match="no such image folder") as error:
         check_folder(missing)
     assert error.value.where == missing
+
+
+def test_reads_the_gif_that_an_annotation_calls_jpg(folder):
+    Image.new("RGB", (9, 2)).save(folder / "val" / "782118577.gif")
+    assert read_image(folder, "val/782118577.jpg")[1] == (9, 2)
+    Image.new("RGB", (3, 3)).save(folder / "val" / "782118577.jpg")
+    assert read_image(folder, "val/782118577.jpg")[1] == (3, 3)
+    with pytest.raises(DataError, match="image file is missing"):
+        read_image(folder, "val/782118577.png")
+
+
+def test_absolute_paths_are_found_below_any_folder_above_them(folder):
+    path = str(folder / "val" / "a b (1).png")
+    for above in (Path("/"), folder.parent, folder):
+        assert read_image(above, image_name(path, above))[1] == (5, 4)
+        assert read_image(above, image_name({"path": path}, above))[1] == (5, 4)
+
+
+@pytest.mark.parametrize(
+    ("record", "found"),
+    [
+        ({}, []),
+        ({"image": "a.jpg"}, ["a.jpg"]),
+        ({"image": None, "images": []}, []),
+        ({"images": "a.jpg"}, ["a.jpg"]),
+        ({"image": ["a.jpg", "b.jpg"]}, ["a.jpg", "b.jpg"]),
+        ({"conversations": 5}, []),
+        ({"conversations": [{"value": "Picture 1: <img>a/b.jpeg</img>\nWhat?"}]}, ["a/b.jpeg"]),
+        ({"conversations": [{"value": "Write <img>an example</img>"}, 5, {"value": None}]}, []),
+        ({"conversations": [{"value": "<img>a.png</img><img>a.png</img>"}]}, ["a.png"]),
+    ],
+)
+def test_finds_what_a_record_names_as_its_images(record, found):
+    assert record_images(record) == found

@@ -6,7 +6,7 @@ from PIL import Image
 
 from locvlm.data import Quarantine
 from locvlm.data.readers import LlavaReader
-from locvlm.dialects import llava
+from locvlm.dialects import llava, qwen_vl
 from locvlm.errors import ConfigError, DataError
 from locvlm.types import Box
 
@@ -176,3 +176,47 @@ def test_real_files_without_conversations_or_images_are_set_aside_whole(real_dat
     folder = real_data / "llava_format"
     assert list(LlavaReader(str(folder / name), str(folder)).read(quarantine)) == []
     assert quarantine.reasons == reasons
+
+
+@pytest.mark.parametrize("image", ["a.png", ["a.png"]])
+def test_a_list_of_one_image_is_that_image(read, image):
+    [sample], _ = read(record("<image>\nq", "a", image=image))
+    assert (sample.size, sample.extra["image"]) == ((8, 6), "a.png")
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"image": ["a.png", "a.png"]}, "record with more images than one"),
+        ({"image": None, "video": "a.mp4"}, "record with video: images are read, nothing else"),
+    ],
+)
+def test_other_media_are_set_aside_and_never_read_as_text(read, fields, reason):
+    samples, quarantine = read(record("<video>\nq", "a", **fields))
+    assert samples == []
+    assert [one["reason"] for one in quarantine.records] == [reason]
+
+
+def test_the_marker_may_stand_in_a_later_question(read):
+    [sample], _ = read(record("Hi", "Hello", "<image>\nWhat is it?", "A dog in <image>."))
+    assert [one.parts for one in sample.messages[2:]] == [("What is it?",), ("A dog in <image>.",)]
+    samples, quarantine = read(record("<image>\nHi", "Hello", "<image>\nWhat is it?", "A dog."))
+    assert samples == []
+    assert list(quarantine.reasons) == ["text refers to more images than the record has"]
+
+
+def test_reads_qwen_vl_records_which_name_their_image_in_the_text(tmp_path):
+    Image.new("RGB", (1000, 1000)).save(tmp_path / "a.png")
+    said = [
+        ("user", "Picture 1: <img>a.png</img>\nWhat is it?"),
+        ("assistant", "A shirt."),
+        ("user", "Frame it"),
+        ("assistant", "<ref>shirt</ref><box>(588,499),(725,789)</box>"),
+    ]
+    turns = [{"from": speaker, "value": text} for speaker, text in said]
+    file = tmp_path / "qwen.json"
+    file.write_text(json.dumps([{"id": "identity_1", "conversations": turns}]))
+    [sample] = LlavaReader(str(file), str(tmp_path), qwen_vl()).read(Quarantine())
+    assert sample.extra["image"] == "a.png"
+    assert sample.messages[0].parts == ("What is it?",)
+    assert sample.messages[3].parts == ("shirt", Box(588, 499, 725, 789))

@@ -129,3 +129,18 @@ def test_any_record_may_be_broken_and_the_good_ones_around_it_stay(read, folder,
 def test_nothing_but_a_data_error_comes_of_any_file(folder, whole, part):
     for data in (whole, {"images": part, "annotations": part, "categories": part}):
         read_or_refuse(MdetrReader(write(folder / "y.json", data), str(folder)))
+
+
+def test_sizes_may_be_text(read):
+    samples, quarantine = read([image(0, "cat") | {"height": "30", "width": "40"}], [annotation(0)])
+    assert (len(samples["a.png"].instances), len(quarantine)) == (1, 0)
+    _, quarantine = read([image(0, "cat") | {"height": "30", "width": "4O"}], [annotation(0)])
+    assert quarantine.records[0]["reason"].startswith("image size differs: '4O' x 30 in the")
+
+
+@pytest.mark.parametrize("name", ["flickr", "mixed"])
+def test_captions_of_phrase_grounding_are_no_expressions(read, name):
+    caption = image(0, "Two people are talking.") | {"dataset_name": name}
+    samples, quarantine = read([caption, image(1, "cat")], [annotation(0), annotation(1)])
+    assert [one.description for one in samples["a.png"].instances] == ["cat"]
+    assert quarantine.records[0]["reason"] == "caption of phrase grounding, no expression"

@@ -90,3 +90,24 @@ def test_records_that_cannot_be_used_are_set_aside(read, bad, reason):
 def test_a_file_is_needed():
     with pytest.raises(ConfigError, match="file of conversations"):
         SwiftReader(None, "images")
+
+
+def test_a_json_list_and_a_single_image_by_name_are_read_as_well(tmp_path):
+    Image.new("RGB", (80, 60)).save(tmp_path / "a.png")
+    plain = record() | {"images": "a.png"}
+    other = {**record(), "image": "a.png"}
+    del other["images"]
+    file = tmp_path / "data.json"
+    file.write_text(json.dumps([plain, other, {"query": "q", "response": "a"}]))
+    quarantine = Quarantine()
+    samples = list(SwiftReader(str(file), str(tmp_path)).read(quarantine))
+    assert [sample.size for sample in samples] == [(80, 60), (80, 60)]
+    assert [one["where"] for one in quarantine.records] == [f"{file}, record 2"]
+
+
+def test_records_with_videos_are_no_text_only_samples(read):
+    clip = record("A dog.", images=()) | {"videos": ["a.mp4"], "objects": None}
+    clip["messages"][1]["content"] = "<video>What is it?"
+    samples, quarantine = read(clip)
+    assert samples == []
+    assert list(quarantine.reasons) == ["record with videos"]

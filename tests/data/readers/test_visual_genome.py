@@ -137,6 +137,14 @@ def test_a_bad_image_is_set_aside_and_the_others_stay(read, records, image_data,
     assert list(quarantine.reasons) == [reason]
 
 
+def test_reads_version_1_0_where_images_have_an_id_and_regions_another_name_for_theirs(read):
+    old = about(1)
+    old["id"] = old.pop("image_id")
+    samples, quarantine = read([record(1, region("cat") | {"id": 7, "image": 1})], [old])
+    assert [one.description for one in samples["1"].instances] == ["cat"]
+    assert len(quarantine) == 0
+
+
 def test_a_limit_stops_early(read):
     assert list(read([record(1), record(2)], [about(1), about(2)], limit=1)[0]) == ["1"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from locvlm.data.quarantine import Quarantine
-from locvlm.data.readers.fields import Id, read_id, shown
+from locvlm.data.readers.fields import Id, check_size, read_id
 from locvlm.data.readers.images import read_image
 from locvlm.errors import DataError
 from locvlm.json_stream import iter_json, iter_tables
@@ -114,14 +114,7 @@ def read_coco_image(folder: Path, image: Record) -> tuple[bytes, Size]:
         DataError: the file is missing, is no image, or of another size than its record states.
     """
     data, size = read_image(folder, image["file_name"])
-    stated = (image.get("width", size[0]), image.get("height", size[1]))
-    if stated != size:
-        raise DataError(
-            f"image size differs: {shown(stated[0])} x {shown(stated[1])} in the annotations, "
-            f"{size[0]} x {size[1]} in the file",
-            where=f"{folder}/{image['file_name']}",
-            fix="boxes would be misplaced: annotate this very file",
-        )
+    check_size(image, size, f"{folder}/{image['file_name']}")
     return data, size
 
 

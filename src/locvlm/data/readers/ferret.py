@@ -7,7 +7,7 @@ from typing import Any
 
 from locvlm.data.quarantine import Quarantine
 from locvlm.data.readers.fields import check_given, check_size, read_box, read_list, shown
-from locvlm.data.readers.images import check_folder, read_image
+from locvlm.data.readers.images import check_folder, read_image, single_image
 from locvlm.data.readers.llava import answered_turns, keyed_records, read_turns
 from locvlm.errors import DataError
 from locvlm.types import Box, Message, Part, Sample, Size
@@ -58,13 +58,14 @@ class FerretReader:
         for key, where, record in keyed_records(str(self.conversations), self.limit, quarantine):
             try:
                 messages = read_turns(record, where)
-                data, size = read_image(folder, record.get("image"))
+                image = single_image(record, where)
+                data, size = read_image(folder, image)
                 stated = {"width": "image_w", "height": "image_h"}
                 check_size({k: record[v] for k, v in stated.items() if v in record}, size, where)
                 answered = answered_turns(_located(messages, record, size, where))
                 if not answered:
                     raise DataError("conversation without an answer", where=where)
-                extra = {"image": record["image"]}
+                extra = {"image": image}
                 yield Sample(key, where, data, size, messages=answered, extra=extra)
             except DataError as error:
                 quarantine.add(key, error)

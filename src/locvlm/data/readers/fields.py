@@ -15,6 +15,7 @@ Id: TypeAlias = int | str
 _MAX_ID = 1 << 63
 _MAX_ID_LENGTH = 200
 _SURROGATE = re.compile("[\ud800-\udfff]")  # half a character, which seeds cannot hold
+_SIDE = re.compile(r"\d{1,9}", re.ASCII)
 _MAX_TEXT = 10_000  # characters
 _REPR = Repr()  # keeps endless or deeply nested values out of messages
 _REPR.maxlevel = 3
@@ -128,20 +129,26 @@ def check_size(record: Any, size: Size, where: str) -> None:
     """Makes sure that boxes belong to the image file that was found.
 
     Args:
-        record: may state the `width` and `height` that it was annotated at.
+        record: may state the `width` and `height` that it was annotated at, also as text, as
+            MDETR's files of Flickr30k do.
         size: (width, height) of the file.
         where: for error messages.
 
     Raises:
         DataError: the sizes differ.
     """
-    stated = (record.get("width", size[0]), record.get("height", size[1]))
-    if stated != size:
+    stated = [_side(record.get(name, size[n])) for n, name in enumerate(("width", "height"))]
+    if stated != list(size):
         raise DataError(
-            f"image size differs: {shown(stated)} in the annotations, {size} in the file",
+            f"image size differs: {shown(stated[0])} x {shown(stated[1])} in the annotations, "
+            f"{size[0]} x {size[1]} in the file",
             where=where,
             fix="boxes would be misplaced: annotate this very file",
         )
+
+
+def _side(value: Any) -> Any:
+    return int(value) if isinstance(value, str) and _SIDE.fullmatch(value) else value
 
 
 def by_id(

@@ -8,7 +8,13 @@ from typing import Any, Literal
 from locvlm.chat import IMAGE
 from locvlm.data.quarantine import Quarantine
 from locvlm.data.readers.fields import check_given, is_id, read_field
-from locvlm.data.readers.images import check_folder, read_image
+from locvlm.data.readers.images import (
+    PICTURE,
+    check_folder,
+    image_name,
+    read_image,
+    single_image,
+)
 from locvlm.dialects import Dialect
 from locvlm.errors import DataError
 from locvlm.io import read_jsonl
@@ -28,6 +34,7 @@ _ROLES: dict[str, Literal["user", "assistant"]] = {
 class LlavaReader:
     """Samples of a LLaVA-format file: a list, or lines, of {id, image, conversations}.
 
+    Qwen-VL's records, which name their image in the text (`<img>a.jpg</img>`), are read as well.
     The `<image>` marker is taken out of the text: the chat format says where images stand.
     Questions without an answer are left out. The file is read in a stream.
 
@@ -79,9 +86,10 @@ class LlavaReader:
             quarantine.add(key, DataError("question without an answer", where=where))
         extra = {name: str(record[name]) for name in ("kind", "type") if is_id(record.get(name))}
         image, size = None, None
-        if record.get("image"):
-            image, size = read_image(check_folder(self.images), record["image"])
-            extra["image"] = record["image"]
+        if found := single_image(record, where):
+            folder = check_folder(self.images)
+            extra["image"] = image_name(found, folder)
+            image, size = read_image(folder, extra["image"])
             answered = tuple(self._located(message, size) for message in answered)
         return Sample(key, where, image, size, messages=answered, extra=extra)
 
@@ -156,16 +164,23 @@ def read_turns(record: Any, where: str) -> tuple[Message, ...]:
         messages.append(Message(_ROLES[role], (turn["value"],)))
     if not messages:
         raise DataError("record without conversations", where=where)
-    # The marker stands on a line of its own before or after the question; the line goes with it.
-    before, marker, after = turns[0]["value"].partition(IMAGE)
-    text = before.rstrip() + after.lstrip() if marker else before
-    if bool(marker) + after.count(IMAGE) > bool(record.get("image")):
+    has_image = single_image(record, where) is not None
+    if sum(str(message.parts[0]).count(IMAGE) for message in messages[::2]) > has_image:
         raise DataError(
             "text refers to more images than the record has",
             where=where,
             fix="give the record its image, or take <image> out of the text",
         )
-    return (Message("user", (text,)), *messages[1:])
+    questions = [Message("user", (_unmarked(str(one.parts[0])),)) for one in messages[::2]]
+    messages[::2] = questions
+    return tuple(messages)
+
+
+def _unmarked(text: str) -> str:
+    """A question without what stands for the image in it."""
+    # The marker stands on a line of its own before or after the question; the line goes with it.
+    before, marker, after = PICTURE.sub("", text).partition(IMAGE)
+    return before.rstrip() + after.lstrip() if marker else before
 
 
 def answered_turns(messages: tuple[Message, ...]) -> tuple[Message, ...]:

@@ -23,6 +23,9 @@ from locvlm.json_stream import iter_json
 from locvlm.text import said_once
 from locvlm.types import Box, Instance, Sample, Size
 
+# What MDETR's files of phrase grounding state as `dataset_name`; others have their data set's.
+_CAPTIONED = ("flickr", "mixed")
+
 
 class _Expression(NamedTuple):
     id: Id
@@ -35,8 +38,9 @@ class MdetrReader:
     """Samples of a file of referring expressions, one for each image file.
 
     MDETR repeats the image for each expression; here one image has all of them, each an instance
-    with a unique description. Expressions with several boxes (phrase grounding) are set aside. The
-    file does not tell what is absent. It is read in a stream; its texts and boxes are held.
+    with a unique description. Set aside are expressions with several boxes, and the captions of
+    phrase grounding, whose boxes belong to a part of them. The file does not tell what is absent.
+    It is read in a stream; its texts and boxes are held.
 
     Args:
         annotations: such as `finetune_refcoco_train.json`.
@@ -106,6 +110,8 @@ class MdetrReader:
         groups: dict[str, list[_Expression]] = defaultdict(list)
         for where, id_, image in by_id(iter_json(file, "images.item"), "id", file, quarantine):
             try:
+                if image.get("dataset_name") in _CAPTIONED:
+                    raise DataError("caption of phrase grounding, no expression", where=where)
                 name, text = (read_text(image, key, where) for key in ("file_name", "caption"))
             except DataError as error:
                 quarantine.add(str(id_), error)

@@ -2,17 +2,19 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 from locvlm.chat import IMAGE
 from locvlm.data.quarantine import Quarantine
-from locvlm.data.readers.fields import check_given
-from locvlm.data.readers.images import check_folder, image_name, read_image
+from locvlm.data.readers.fields import check_given, read_field
+from locvlm.data.readers.images import check_folder, image_name, read_image, single_image
 from locvlm.data.readers.llava import answered_turns
 from locvlm.dialects import Swift
 from locvlm.errors import DataError
 from locvlm.io import read_jsonl
+from locvlm.json_stream import iter_json
 from locvlm.types import Message, Sample
 
 _ROLES: tuple[Literal["user", "assistant"], ...] = ("user", "assistant")
@@ -20,13 +22,13 @@ _ROLES: tuple[Literal["user", "assistant"], ...] = ("user", "assistant")
 
 @dataclass(frozen=True, slots=True)
 class SwiftReader:
-    """Samples of an ms-swift JSON Lines file: {messages, images, objects}.
+    """Samples of an ms-swift file: a list, or lines, of {messages, images, objects}.
 
     The `<image>` marker and system messages are left out: the chat format has its own. Boxes become
     pixels of the original image whatever their `bbox_type`.
 
     Args:
-        conversations: the JSONL file.
+        conversations: the JSONL file, or a JSON list where its name ends in .json.
         images: folder that relative paths start from, and that absolute ones must lie in.
         limit: stop after that many records; None reads all.
 
@@ -53,27 +55,30 @@ class SwiftReader:
             DataError: the file or the image folder is missing.
         """
         folder = check_folder(self.images)
-        lines = read_jsonl(
-            str(self.conversations), lambda error: quarantine.add(str(error.where), error)
-        )
-        for n, (line, record) in enumerate(lines):
-            if self.limit is not None and n >= self.limit:
-                return
-            where = f"{self.conversations}, line {line}"
+        records = _records(str(self.conversations), quarantine)
+        for n, (where, record) in enumerate(islice(records, self.limit)):
             try:
                 yield _sample(record, str(n), folder, where)
             except DataError as error:
-                quarantine.add(str(n), DataError(error.what, where=error.where or where))
+                aside = DataError(error.what, where=error.where or where, fix=error.fix)
+                quarantine.add(str(n), aside)
+
+
+def _records(file: str, quarantine: Quarantine) -> Iterator[tuple[str, Any]]:
+    if file.endswith(".json"):
+        for n, record in enumerate(iter_json(file, "item")):
+            yield f"{file}, record {n}", record
+        return
+    for line, record in read_jsonl(file, lambda error: quarantine.add(str(error.where), error)):
+        yield f"{file}, line {line}", record
 
 
 def _sample(record: Any, key: str, folder: Path, where: str) -> Sample:
     texts = _texts(record)
-    images = record.get("images") or []
-    if not isinstance(images, list) or len(images) > 1:
-        raise DataError("record with more images than one")
-    if sum(text.count(IMAGE) for text in texts) > len(images):
+    found = single_image(record, where)
+    if sum(text.count(IMAGE) for text in texts) > (found is not None):
         raise DataError("text refers to more images than the record has")
-    image, size = read_image(folder, image_name(images[0], folder)) if images else (None, None)
+    image, size = (None, None) if found is None else read_image(folder, image_name(found, folder))
     if size is None and any(map(Swift().mentions, texts)):
         raise DataError("locations without an image")
     plain = [texts[0].replace(IMAGE, "").strip() if IMAGE in texts[0] else texts[0], *texts[1:]]
@@ -86,7 +91,7 @@ def _sample(record: Any, key: str, folder: Path, where: str) -> Sample:
 
 
 def _texts(record: Any) -> list[str]:
-    messages = record.get("messages") if isinstance(record, dict) else None
+    messages = read_field(record, "messages")
     if not isinstance(messages, list) or not all(isinstance(one, dict) for one in messages):
         raise DataError("record without messages")
     turns = [one for one in messages if one.get("role") != "system"]

@@ -105,7 +105,8 @@ def unique_phrases(regions: Sequence[tuple[str, Box]]) -> list[bool]:
 def _images(file: str, quarantine: Quarantine) -> dict[Id, dict[str, Any]]:
     """The name of each image file, `VG_100K/<id>.jpg`, and the size its regions belong to."""
     found = {}
-    for where, id_, item in by_id(iter_json(file, "item"), "image_id", file, quarantine):
+    items = map(_with_image_id, iter_json(file, "item"))
+    for where, id_, item in by_id(items, "image_id", file, quarantine):
         try:
             name = "/".join(read_text(item, "url", where).split("/")[-2:])
         except DataError as error:
@@ -114,6 +115,13 @@ def _images(file: str, quarantine: Quarantine) -> dict[Id, dict[str, Any]]:
         stated = {key: item[key] for key in ("width", "height") if key in item}
         found[id_] = {"file_name": name} | stated
     return found
+
+
+def _with_image_id(item: Any) -> Any:
+    """An image's record; version 1.0 calls its number `id`, later ones `image_id`."""
+    if isinstance(item, dict) and "image_id" not in item:
+        return {**item, "image_id": item.get("id")}
+    return item
 
 
 def _sample(
