@@ -295,6 +295,17 @@ def test_normalizes_each_channel():
     assert values[1, :, 2, 3].tolist() == pytest.approx([-1, 3, 0], abs=1e-6)
 
 
+def test_normalizes_in_float32_where_new_tensors_are_of_another_type():
+    frames = torch.arange(12, dtype=torch.uint8).view(3, 2, 2)
+    expected = normalize(frames, mean=(0.1, 0.2, 0.3), std=(0.3, 0.2, 0.1))
+    torch.set_default_dtype(torch.bfloat16)  # as Lightning does in steps of bf16-true
+    try:
+        found = normalize(frames, mean=(0.1, 0.2, 0.3), std=(0.3, 0.2, 0.1))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(found, expected)
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 def test_a_mirrored_view_turns_the_pixels_left_to_right(kind):
     data = encoded(NOISE, kind)

@@ -5,6 +5,7 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import simplejpeg
@@ -114,7 +115,8 @@ def normalize(frames: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
 
 def _per_channel(values: Sequence[float], device: torch.device) -> Tensor:
     # Numbers written by the device itself; a tensor made of a list waits for it to be copied over.
-    return torch.stack([torch.full((1, 1), value, device=device) for value in values])
+    one = partial(torch.full, (1, 1), dtype=torch.float32, device=device)
+    return torch.stack([one(value) for value in values])
 
 
 def _open(data: bytes, source: str, max_pixels: int) -> Image.Image:

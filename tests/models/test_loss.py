@@ -27,6 +27,20 @@ def test_it_is_computed_in_float32():
     assert found.dtype == torch.float32
 
 
+@pytest.mark.parametrize("at_once", [loss.AT_ONCE, 300])
+def test_weights_are_added_up_in_float32(monkeypatch, at_once):
+    # In bfloat16, in which Lightning gives them under bf16-true, 301 ones make 300 or 302.
+    monkeypatch.setattr(loss, "AT_ONCE", at_once)
+    torch.manual_seed(0)
+    head, hidden = torch.nn.Linear(4, 3), torch.randn(301, 4)
+    labels = torch.randint(3, (301,))
+    expected = loss.head_cross_entropy(head, hidden, labels)
+    found = loss.head_cross_entropy(head, hidden, labels, torch.ones(301, dtype=torch.bfloat16))
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
+    ones = torch.ones(1, 302, dtype=torch.bfloat16)
+    assert learned_weight(torch.zeros(1, 302, dtype=torch.long), ones).item() == 301
+
+
 @pytest.mark.parametrize("weights", [None, torch.zeros(0)])
 def test_where_nothing_is_learned_it_is_zero_with_gradients(weights):
     logits = torch.zeros(0, 3, requires_grad=True)

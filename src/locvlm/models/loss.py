@@ -27,7 +27,7 @@ def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | Non
     losses = F.cross_entropy(logits.float(), labels, reduction="none")
     if weights is None:
         return losses.sum() / max(1, len(labels))
-    return (weights * losses).sum() / _or_one(weights.sum())
+    return (weights * losses).sum() / _total(weights)
 
 
 def head_cross_entropy(
@@ -51,7 +51,7 @@ def head_cross_entropy(
     weights = torch.ones_like(labels, dtype=torch.float32) if weights is None else weights
     piece = partial(checkpoint, _sum, head, use_reentrant=False, preserve_rng_state=False)
     pieces = zip(*(part.split(n_rows) for part in (hidden, labels, weights)), strict=True)
-    return torch.stack([piece(*parts) for parts in pieces]).sum() / _or_one(weights.sum())
+    return torch.stack([piece(*parts) for parts in pieces]).sum() / _total(weights)
 
 
 def rows_at_once(head: Any) -> int:
@@ -68,13 +68,17 @@ def learned_weight(labels: Tensor, weights: Tensor | None = None) -> Tensor:
     """
     learned = labels[:, 1:] != IGNORE_INDEX  # nothing stands before a row's first token
     # Not picked by the mask, which would wait for the device to tell how many there are.
-    return (learned if weights is None else weights[:, 1:] * learned).sum()
+    if weights is None:
+        return learned.sum()
+    return (weights[:, 1:] * learned).sum(dtype=torch.float32)
 
 
 def _sum(head: Any, hidden: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     return (weights * F.cross_entropy(head(hidden).float(), labels, reduction="none")).sum()
 
 
-def _or_one(total: Tensor) -> Tensor:
+def _total(weights: Tensor) -> Tensor:
+    # In float32: under bf16-true Lightning gives weights in bfloat16, which cannot count to 300.
+    total = weights.sum(dtype=torch.float32)
     # Where nothing is learned the loss is 0; a plain mean would be NaN and end the training.
     return total.masked_fill(total == 0, 1.0)
