@@ -240,6 +240,15 @@ def test_two_processes_share_each_epoch(shards, tmp_path):
         assert len(images) == len(set(images)) == 12
 
 
-def test_empty_batches_are_a_mistake(shards, processor):
-    with pytest.raises(ConfigError, match="batch_size must be at least 1, got 0"):
-        LocVLMDataModule(processor, {"all": Source(str(shards([talked(0)])))}, batch_size=0)
+@pytest.mark.parametrize(
+    ("name", "number", "least"),
+    [
+        *(("batch_size", number, 1) for number in (0, 2.5, "four")),
+        *((name, -3, 1) for name in ("epoch_length", "val_length")),
+        *((name, -1, 0) for name in ("num_workers", "seed")),
+    ],
+)
+def test_numbers_that_cannot_be_are_named(processor, name, number, least):
+    options = {"batch_size": 1, name: number}
+    with pytest.raises(ConfigError, match=f"{name} .*at least {least}, got(?s:.*)data.{name}"):
+        LocVLMDataModule(processor, {"all": Source(None)}, **options)

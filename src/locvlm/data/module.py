@@ -46,7 +46,7 @@ class LocVLMDataModule(LightningDataModule):
         look: as in `Examples`.
 
     Raises:
-        ConfigError: batches are empty.
+        ConfigError: one of the numbers is too small, or is none.
     """
 
     def __init__(
@@ -65,10 +65,8 @@ class LocVLMDataModule(LightningDataModule):
         seed: int = 0,
     ):
         super().__init__()
-        if batch_size < 1:
-            raise ConfigError(
-                f"batch_size must be at least 1, got {batch_size}", where="data.batch_size"
-            )
+        _check_at_least(0, num_workers=num_workers, seed=seed)
+        _check_at_least(1, batch_size=batch_size, epoch_length=epoch_length, val_length=val_length)
         self.processor = processor if chat is None else processor.speaking(chat)
         self.sources: dict[str, list[Source]] = {
             "train": list(train.values()),
@@ -142,3 +140,12 @@ class LocVLMDataModule(LightningDataModule):
             bad_samples=self.bad_samples,
             num_workers=self.num_workers,
         )
+
+
+def _check_at_least(least: int, **numbers: Any) -> None:
+    for name, number in numbers.items():
+        if number is not None and not (isinstance(number, int) and number >= least):
+            raise ConfigError(
+                f"{name} must be a whole number of at least {least}, got {number!r}",
+                where=f"data.{name}",
+            )
