@@ -60,6 +60,11 @@ def test_a_folder_in_the_way_of_a_file_is_an_error(tmp_path):
         io.write_text(tmp_path, "text")
     with pytest.raises(LocVLMError, match="cannot write"):
         io.append_jsonl(tmp_path, 1)
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(LocVLMError, match="cannot write") as error, io.locked(file / "below"):
+        pass
+    assert error.value.where == str(file)
 
 
 def test_json_is_sorted_indented_and_readable(tmp_path):

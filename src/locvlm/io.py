@@ -16,6 +16,21 @@ from typing import IO, Any
 from locvlm.errors import DataError, LocVLMError
 
 
+@contextlib.contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Says what could not be written where the block meets a full disk or a folder not ours.
+
+    Raises:
+        LocVLMError: in the place of an `OSError`.
+    """
+    try:
+        yield
+    except OSError as error:
+        what = f"cannot write this: {error.strerror or error}"
+        fix = "make room there, or choose a folder that you may write to"
+        raise LocVLMError(what, where=str(path), fix=fix) from error
+
+
 def write_bytes(path: str | Path, data: bytes) -> None:
     """Writes a file whole or not at all, as `atomic_file` does."""
     with atomic_file(path) as file:
@@ -32,15 +47,14 @@ def atomic_file(path: str | Path) -> Iterator[IO[bytes]]:
     path = Path(path)
     temporary = _sibling(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync(path.parent)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            _sync(path.parent)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -79,10 +93,8 @@ def atomic_folder(path: str | Path, marker: str = "manifest.json") -> Iterator[P
     _check_replaceable(path, marker)
     temporary = _sibling(path)
     try:
-        try:
+        with writing(path):
             temporary.mkdir(parents=True)
-        except OSError as error:
-            raise _cannot_write(path, error) from error
         yield temporary
         if not (temporary / marker).is_file():
             raise ValueError(f"nothing wrote {marker} into the folder that becomes {path}")
@@ -97,18 +109,17 @@ def atomic_folder(path: str | Path, marker: str = "manifest.json") -> Iterator[P
 def replace_folder(new: Path, path: Path) -> None:
     """Moves a folder to `path` on the same disk; what is there goes."""
     try:
-        if not os.path.lexists(path):
-            new.rename(path)
-            return
-        old = path.rename(_sibling(path))
-        try:
-            new.rename(path)
-        except OSError:
-            old.rename(path)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
+        with writing(path):
+            if not os.path.lexists(path):
+                new.rename(path)
+                return
+            old = path.rename(_sibling(path))
+            try:
+                new.rename(path)
+            except OSError:
+                old.rename(path)
+                raise
+            shutil.rmtree(old, ignore_errors=True)
     finally:
         _sync(path.parent)
 
@@ -118,10 +129,14 @@ def locked(path: str | Path) -> Iterator[None]:
     """Lets one process at a time work on what is to be at `path`; others wait.
 
     The lock is on the folder that holds it, so nothing is left behind.
+
+    Raises:
+        LocVLMError: that folder cannot be made.
     """
     folder = Path(path).absolute().parent
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -158,8 +173,7 @@ def read_jsonl(
         on_error: is told of malformed lines, which are then left out.
 
     Raises:
-        DataError: the file is missing, or a line is malformed and there is no `on_error`; names
-            the line.
+        DataError: the file is missing, or a line malformed without `on_error`; names the line.
     """
     path = Path(path)
     try:
@@ -186,15 +200,13 @@ def append_jsonl(path: str | Path, *records: Any) -> None:
     """
     lines = [json.dumps(record, ensure_ascii=False, allow_nan=False) for record in records]
     path = Path(path)
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         drop_torn_line(path)
         with path.open("ab") as file:
             file.write(_encoded("".join(f"{line}\n" for line in lines)))
             file.flush()
             os.fsync(file.fileno())
-    except OSError as error:
-        raise _cannot_write(path, error) from error
 
 
 def drop_torn_line(path: str | Path) -> None:
@@ -203,16 +215,13 @@ def drop_torn_line(path: str | Path) -> None:
     if not path.is_file():
         return
     with path.open("rb+") as file:
-        end = file.seek(0, os.SEEK_END)
-        keep, block = end, 1 << 16
-        while keep > 0:
-            start = max(0, keep - block)
+        keep = end = file.seek(0, os.SEEK_END)
+        found = -1
+        while keep > 0 and found < 0:
+            start = max(0, keep - (1 << 16))
             file.seek(start)
             found = file.read(keep - start).rfind(b"\n")
-            if found >= 0:
-                keep = start + found + 1
-                break
-            keep = start
+            keep = start + found + 1
         if keep < end:
             file.truncate(keep)
 
@@ -275,16 +284,12 @@ def _sibling(path: Path) -> Path:
 
 
 def _check_replaceable(path: Path, marker: str) -> None:
-    if not os.path.lexists(path):
-        return
-    if path.is_dir() and ((path / marker).is_file() or not any(path.iterdir())):
+    is_ours = path.is_dir() and ((path / marker).is_file() or not any(path.iterdir()))
+    if is_ours or not os.path.lexists(path):
         return
     what = f"a folder without {marker}" if path.is_dir() else "something that is not a folder"
-    raise LocVLMError(
-        f"this would replace {what}",
-        where=str(path),
-        fix="choose another folder, or move this one away",
-    )
+    fix = "choose another folder, or move this one away"
+    raise LocVLMError(f"this would replace {what}", where=str(path), fix=fix)
 
 
 def _sync(path: Path) -> None:
@@ -293,7 +298,3 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _cannot_write(path: Path, error: OSError) -> LocVLMError:
-    return LocVLMError(f"cannot write this: {error.strerror or error}", where=str(path))

@@ -16,7 +16,7 @@ import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from multiprocessing import current_process
@@ -32,8 +32,8 @@ from locvlm.data.quarantine import Quarantine
 from locvlm.data.records import to_record
 from locvlm.data.shards import kind_of
 from locvlm.data.survey import plain_location
-from locvlm.errors import ConfigError, DataError, LocVLMError
-from locvlm.io import atomic_folder, sha256, write_json
+from locvlm.errors import ConfigError, DataError
+from locvlm.io import atomic_folder, sha256, write_json, writing
 from locvlm.objectives import single_instances
 from locvlm.types import Sample
 
@@ -173,7 +173,7 @@ def _n_processes(finish: Finish) -> int:
 
 
 def _put_off(path: Path, samples: Iterable[Sample]) -> None:
-    with _writing(path), _waiting(path).open("wb") as file:
+    with writing(path), _waiting(path).open("wb") as file:
         for sample in samples:
             pickle.dump(sample, file, pickle.HIGHEST_PROTOCOL)
 
@@ -201,7 +201,7 @@ def _write_shard(path: Path, samples: Iterable[Sample], finish: Finish, n_thread
     written = _Written()
     checksums: list[tuple[int, int]] = []
     # An open file, because webdataset's own opening of paths would run `pipe:` commands.
-    with _writing(path), path.open("wb") as stream, TarWriter(stream, mtime=0) as writer:
+    with writing(path), path.open("wb") as stream, TarWriter(stream, mtime=0) as writer:
         for sample in finish(samples, written.quarantine, n_threads):
             record = json.dumps(to_record(sample), ensure_ascii=False, allow_nan=False)
             # A lone surrogate (from "\ud800" in someone's JSON) has no UTF-8.
@@ -220,16 +220,6 @@ def _write_shard(path: Path, samples: Iterable[Sample], finish: Finish, n_thread
     else:
         path.unlink()
     return written
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise LocVLMError(
-            f"cannot write this: {error.strerror or error}", where=str(path)
-        ) from None
 
 
 def _counts(sample: Sample) -> dict[str, int]:
