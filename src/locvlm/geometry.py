@@ -9,7 +9,7 @@ import numpy as np
 from locvlm.errors import DataError
 from locvlm.types import Box, Location, Point, Sample, Size, Unit
 
-L = TypeVar("L", Box, Point)
+L = TypeVar("L", bound=Location)
 # (width, height) of an image to the geometry that it is shown with: `resize`, `pad` or `crop`
 GeometryMode: TypeAlias = "Callable[[int, int], Geometry]"
 

@@ -33,8 +33,8 @@ def to_unit(location: Location, size: Size, geometry: GeometryName) -> Unit:
     Raises:
         DataError: the location is not finite, lies outside, or has its corners in wrong order.
     """
-    shown = visible(location, size, frame(size, geometry))
-    return frame(size, geometry).to_frame(shown)
+    area = frame(size, geometry)
+    return area.to_frame(visible(location, size, area))
 
 
 def visible(location: Location, size: Size, area: Geometry) -> Location:
@@ -46,21 +46,14 @@ def visible(location: Location, size: Size, area: Geometry) -> Location:
     if not all(map(math.isfinite, location)):
         raise DataError(f"location without end: {_written(location)}")
     if isinstance(location, Point):
-        seen: Location = clip(location, size)
-        if seen != location or not all(-1e-9 <= v <= 1 + 1e-9 for v in area.to_frame(location)):
+        if clip(location, size) != location or not all(
+            -1e-9 <= v <= 1 + 1e-9 for v in area.to_frame(location)
+        ):
             raise DataError(f"point outside the image: {_written(location)} of {_sides(size)}")
         return location
     if location.x1 > location.x2 or location.y1 > location.y2:
         raise DataError(f"box with corners in the wrong order: {_written(location)}")
-    width, height = size
-    seen = area.seen(
-        Box(
-            max(location.x1, 0),
-            max(location.y1, 0),
-            min(location.x2, width),
-            min(location.y2, height),
-        )
-    )
+    seen = area.seen(resize(*size).seen(location))
     if seen.x1 > seen.x2 or seen.y1 > seen.y2:
         raise DataError(f"box outside the image: {_written(location)} of {_sides(size)}")
     return seen
@@ -87,7 +80,7 @@ def from_unit(
         slack = error[axis] + 1e-6
         if last < -slack or first > size[axis] + slack:
             return None
-    return clip(pixels, size) if isinstance(pixels, Box) else clip(pixels, size)
+    return clip(pixels, size)
 
 
 def _written(location: Location) -> str:
