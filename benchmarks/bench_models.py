@@ -104,7 +104,8 @@ def ours(run: Run, samples: Sequence[Example], processor: Processor) -> tuple[St
     moved = {name: tensor.to(run.device) for name, tensor in batch.items()}
     named = [pair for pair in model.named_parameters() if pair[1].requires_grad]
     update = OPTIMIZERS[run.optimizer](named, lr=2e-5)
-    return partial(step, partial(model, **moved, layout=layout), update, named), work(batch)
+    loss = mixed(run, partial(model, **moved, layout=layout))
+    return partial(step, loss, update, named), work(batch)
 
 
 def theirs(run: Run, samples: Sequence[Example], processor: Processor) -> tuple[Step, Tensor]:
@@ -141,7 +142,18 @@ def theirs(run: Run, samples: Sequence[Example], processor: Processor) -> tuple[
         found: Tensor = model(**moved).loss
         return found
 
-    return partial(step, loss, update, named), work(batch)
+    return partial(step, mixed(run, loss), update, named), work(batch)
+
+
+def mixed(run: Run, loss: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    """LoRA's float32 weights compute in bfloat16 on GPUs, as in bf16-mixed and `bf16=True`."""
+    enabled = run.kind == "lora" and run.device.type == "cuda"
+
+    def computed() -> Tensor:
+        with torch.autocast(run.device.type, torch.bfloat16, enabled=enabled):
+            return loss()
+
+    return computed
 
 
 def pixels(batch: Batch, processor: Processor, dtype: torch.dtype) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from locvlm.errors import CheckpointError, ConfigError
 from locvlm.images import normalize
+from locvlm.processor import Processor
 
 
 class TimmEncoder(nn.Module):
@@ -122,6 +123,21 @@ class TimmEncoder(nn.Module):
             "std": list(self.std),
             "options": self.options,
         }
+
+
+def check_fits(processor: Processor, encoder: TimmEncoder) -> None:
+    """Refuses a processor that makes other images than an encoder reads.
+
+    Raises:
+        ConfigError: names what differs.
+    """
+    made, read = processor.config(), encoder.config()
+    wrong = [key for key in ("image_size", "patch_size", "mean", "std") if made[key] != read[key]]
+    if wrong:
+        what = [f"{key}: {made[key]} in the processor, {read[key]} in the encoder" for key in wrong]
+        keys = " ".join(f"'model.encoder.{key}={read[key]}'" for key in wrong)
+        fix = f"give {keys}; the processor takes over what it is not given itself"
+        raise ConfigError("; ".join(what), where="processor, model.encoder", fix=fix)
 
 
 @torch.no_grad()

@@ -2,20 +2,22 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from locvlm.errors import ConfigError, DataError
+from locvlm.errors import DataError
 from locvlm.geometry import to_location
 from locvlm.models.adapter import Adapter
 from locvlm.models.attention import laid_out
-from locvlm.models.encoder import TimmEncoder
+from locvlm.models.encoder import TimmEncoder, check_fits
 from locvlm.models.generation import Sampling, answer_ids, asking, generate_ids, score_ids
 from locvlm.models.inputs import ImageInput, MessagesInput, to_messages, to_sample
 from locvlm.models.language import embeddings, init_numbers, next_token_loss
 from locvlm.models.layout import Layout, find_layout
+from locvlm.models.weights import keeping_computed
 from locvlm.objectives import BOX_WORDS
 from locvlm.processor import Processor, Prompt
 from locvlm.templates import fill
@@ -56,7 +58,7 @@ class LocVLM(nn.Module):
         self.language_model = language_model
         self.processor = processor
         self.image_token_id = processor.image_token_id
-        _check_fits(processor, encoder)
+        check_fits(processor, encoder)
 
     @classmethod
     def build(
@@ -107,6 +109,11 @@ class LocVLM(nn.Module):
     def device(self) -> torch.device:
         """Where its weights are."""
         return next(self.parameters()).device
+
+    def _apply(self, *args: Any, **kwargs: Any) -> "LocVLM":
+        with keeping_computed(self.language_model):
+            super()._apply(*args, **kwargs)
+        return self
 
     def train(self, mode: bool = True) -> "LocVLM":
         """As in any module, but parts that learn nothing stay in evaluation mode."""
@@ -283,16 +290,6 @@ class LocVLM(nn.Module):
 
     def _answer(self, sample: Sample, messages: Sequence[Message]) -> str:
         return self.generate([self.processor.prompt(sample, messages)])[0]
-
-
-def _check_fits(processor: Processor, encoder: TimmEncoder) -> None:
-    made, read = processor.config(), encoder.config()
-    wrong = [key for key in ("image_size", "patch_size", "mean", "std") if made[key] != read[key]]
-    if wrong:
-        what = [f"{key}: {made[key]} in the processor, {read[key]} in the encoder" for key in wrong]
-        keys = " ".join(f"'model.encoder.{key}={read[key]}'" for key in wrong)
-        fix = f"give {keys}; the processor takes over what it is not given itself"
-        raise ConfigError("; ".join(what), where="processor, model.encoder", fix=fix)
 
 
 def _learns(part: nn.Module) -> bool:
