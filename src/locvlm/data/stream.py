@@ -6,7 +6,7 @@ Every example is a pure function of (seed, pass, sample): workers and ranks only
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from random import Random
-from typing import ParamSpec, Protocol, TypedDict, TypeVar
+from typing import ParamSpec, TypedDict, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from locvlm.data.mixture import Draw, Mixture
 from locvlm.data.shards import Shards
 from locvlm.errors import ConfigError, DataError
 from locvlm.geometry import visible_part
+from locvlm.objectives import Mix
 from locvlm.processor import Example, Processor
 from locvlm.types import Message, Sample
 
@@ -23,14 +24,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 ATTEMPTS = 100
 _UNSEEN = torch.empty(0)  # where an image will stand
-
-
-class Objective(Protocol):
-    """Makes a conversation about a sample; its length says how many kinds of turns it has."""
-
-    def __len__(self) -> int: ...
-
-    def __call__(self, sample: Sample, rng: Random) -> list[Message]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +42,7 @@ class Source:
     """
 
     shards: str | None
-    objective: Objective | None = None
+    objective: Mix | None = None
     weight: float | None = None
     answer_weight: float = 1.0
     cache: str | None = None
