@@ -78,7 +78,7 @@ class BadSamples:
 
     def __init__(self, limit: int):
         self.limit = limit
-        self._reasons: dict[str, None] = {}
+        self._reasons: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._reasons)
@@ -92,7 +92,7 @@ class BadSamples:
         for reason in reasons:
             if not self._reasons:
                 logger.warning("skips a bad sample; further ones are only counted: %s", reason)
-            self._reasons[reason] = None
+            self._reasons.add(reason)
             if len(self) > self.limit:
                 raise DataError(
                     f"{len(self)} bad samples, {self.limit} allowed; the last one: {reason}",

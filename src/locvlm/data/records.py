@@ -10,14 +10,14 @@ from locvlm.types import Box, Instance, Message, Part, Point, Sample, Size
 
 # What anything in the place of a record makes `from_record` raise; the last one where it is nested
 # so deeply that it cannot be shown.
-_STUMBLES = (
-    *(ArithmeticError, AttributeError, LookupError, TypeError, ValueError),
-    RecursionError,
-)
+_STUMBLES = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError)
 
 
 def to_record(sample: Sample) -> dict[str, Any]:
-    """All of a sample but its image, as JSON values; locations stay pixels."""
+    """All of a sample but its image, as JSON values; locations stay pixels.
+
+    What turns weigh in the loss is a matter of training, and not stored either.
+    """
     return {
         "key": sample.key,
         "source": sample.source,

@@ -66,8 +66,9 @@ def find_remote(location: str, cache: str | Path | None, marker: str) -> Remote 
             kept apart by it: a folder that was uploaded again is downloaded again.
 
     Raises:
-        ConfigError: a URL of another scheme, such as `pipe:`.
+        ConfigError: a URL of another scheme, such as `pipe:`, or one whose package is missing.
         DataError: there is no such folder.
+        LocVLMError: the store cannot be reached, or the copies cannot be written.
     """
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", location)
     if scheme is None or Path(location).is_dir():

@@ -39,6 +39,7 @@ class Shards:
 
     Raises:
         DataError: the folder holds no shards, or its manifest or every index is damaged.
+        ConfigError, LocVLMError: an object store cannot be read, as in `find_remote`.
     """
 
     def __init__(self, folder: str | Path, cache: str | Path | None = None):
@@ -75,6 +76,7 @@ class Shards:
 
         Raises:
             DataError: it is cut short or damaged; names the shard and the sample.
+            LocVLMError: its shard cannot be fetched from the object store.
         """
         where = self._where(position)
         file, _, checksum = self._listed[self._shard(position)]
