@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from locvlm import dialects
-from locvlm.convert import dialect_names
+from locvlm.arguments import option_names
 from locvlm.dialects import Phrase
 from locvlm.types import Box
 
@@ -16,7 +16,7 @@ def table():
     """One line for each dialect of text: written, and what rounding costs at 640 x 480."""
     yield f"| {' | '.join(COLUMNS)} |"
     yield "|---" * len(COLUMNS) + "|"
-    for name in dialect_names():
+    for name in option_names("dialect"):
         if name == "swift":  # its boxes are no text
             continue
         make = getattr(dialects, name)

@@ -13,11 +13,11 @@ Records that cannot be converted are named, with the reason, in OUTPUT.quarantin
 
 import sys
 from collections.abc import Iterator, Sequence
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
+from locvlm.arguments import option_names
 from locvlm.cli import hydra_command, plain_errors, print_table, set_up_logging
 from locvlm.errors import ConfigError
 
@@ -31,16 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command; None takes the arguments of the process."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     if {"-h", "--help"} & set(given):
-        print((__doc__ or "").replace("DIALECTS", ", ".join(dialect_names())))
+        print((__doc__ or "").replace("DIALECTS", ", ".join(option_names("dialect"))))
         return
     sys.argv = [sys.argv[0], *_overrides(given)]
     _run()
-
-
-def dialect_names() -> list[str]:
-    """The dialects that there are configs for."""
-    folder = files("locvlm.conf") / "dialect"
-    return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir())
 
 
 @plain_errors
@@ -50,7 +44,7 @@ def _overrides(arguments: Sequence[str]) -> list[str]:
         if not any(argument.startswith((f"{side}=", f"dialect@{side}=")) for argument in arguments):
             raise ConfigError(
                 f"a dialect to convert {side} is needed",
-                fix=f"add {side}=... with one of {', '.join(dialect_names())}",
+                fix=f"add {side}=... with one of {', '.join(option_names('dialect'))}",
             )
     sides = tuple(f"{side}=" for side in SIDES)
     return [f"dialect@{one}" if one.startswith(sides) else one for one in arguments]

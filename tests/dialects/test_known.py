@@ -83,9 +83,9 @@ def test_writes_and_reads_what_its_project_does(name):
 
 
 def test_every_convention_has_a_config_and_no_config_is_without():
-    from locvlm.convert import dialect_names
+    from locvlm.arguments import option_names
 
-    assert {*WORKED, "swift"} == set(dialect_names())
+    assert {*WORKED, "swift"} == set(option_names("dialect"))
 
 
 @pytest.mark.parametrize(
