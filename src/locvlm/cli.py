@@ -156,9 +156,9 @@ def _full_error(value: str | None) -> Iterator[None]:
             os.environ[FULL_ERROR] = before
 
 
-def set_up_logging(level: int = logging.INFO) -> None:
+def set_up_logging() -> None:
     """Sends messages to stderr, one line each; for commands without Hydra, which has its own."""
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     # Warns at import about a kernel that nobody asked for, on CPUs with AVX512-BF16.
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 

@@ -14,29 +14,28 @@ from torch.nn.utils.rnn import pad_sequence
 from locvlm.data.collate import Batch, join_images
 from locvlm.processor import IGNORE_INDEX, Example
 
-PADDING = 0.03
+PADDING = 0.03  # share of the tokens of a batch
 
 
-def pack_rows(lengths: Sequence[int], padding: float = PADDING) -> list[list[int]]:
+def pack_rows(lengths: Sequence[int]) -> list[list[int]]:
     """Which examples share a row.
 
     The longest example left goes to the shortest row (longest processing time first); there are
-    as many rows as leave at most `padding`. Few long rows would leave less, but where attention is
+    as many rows as leave at most `PADDING`. Few long rows would leave less, but where attention is
     masked (`eager`) it takes time in proportion to the length of rows.
 
     Args:
         lengths: tokens of each example.
-        padding: share of the tokens of a batch, 0 to 1.
 
     Returns:
         Indices of the examples of each row, ascending.
     """
     total, longest = sum(lengths), max(lengths)
-    most = int(total / longest / (1 - padding)) if longest else 1
+    most = int(total / longest / (1 - PADDING)) if longest else 1
     for n_rows in range(min(len(lengths), max(1, most)), 1, -1):
         rows = _spread(lengths, n_rows)
         area = n_rows * max(sum(lengths[index] for index in row) for row in rows)
-        if total >= (1 - padding) * area:
+        if total >= (1 - PADDING) * area:
             return rows
     return [list(range(len(lengths)))]
 
