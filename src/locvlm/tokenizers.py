@@ -33,12 +33,9 @@ def build_tokenizer(
         phrases: texts that are one token each, such as "(x1,y1,x2,y2) bbox" of the prompts.
     """
     tokenizer = Tokenizer(BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(_WORDS), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    split = pre_tokenizers.Split(Regex(_WORDS), "isolated")
+    as_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, as_bytes])
     tokenizer.decoder = decoders.ByteLevel()
     specials = ["<s>", "</s>", "<pad>", IMAGE]
     trainer = BpeTrainer(
@@ -51,7 +48,6 @@ def build_tokenizer(
     marks = [f"{mark} {mark}" for mark in "[](),.:?!"]
     numbers = [f"{number} {number}" for number in range(max_number + 1)]
     # A word seen once becomes a whole token, at the start of a text and after a space.
-    split = pre_tokenizers.Split(Regex(_WORDS), "isolated")
     words = {word.strip() for text in texts for word, _ in split.pre_tokenize_str(text)}
     corpus = [*(f"{word} {word}" for word in sorted(words)), *marks, *numbers]
     tokenizer.train_from_iterator(corpus, trainer)
