@@ -234,6 +234,8 @@ def test_refuses_another_end_token_than_the_tokenizers():
             image_size=64,
             patch_size=16,
         )
+    with pytest.raises(ConfigError, match="answers end with '<end>'"):
+        PROCESSOR.speaking(ChatFormat(end="<end>"))
 
 
 def test_speaks_another_format_without_changing_the_first():

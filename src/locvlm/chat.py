@@ -76,6 +76,22 @@ class ChatFormat:
         if self.image.count(IMAGE) != 1:
             raise ConfigError(f"image {self.image!r} holds no single {IMAGE}", where="chat.image")
 
+    def check_end(self, token: str | None) -> None:
+        """Refuses a tokenizer that ends in another way: generation would not stop.
+
+        Args:
+            token: the tokenizer's end token.
+
+        Raises:
+            ConfigError: answers end with something else; white space alone ends them anywhere.
+        """
+        if self.end.strip() not in ("", token):
+            raise ConfigError(
+                f"answers end with {self.end!r}, the tokenizer's end is {token!r}",
+                where="chat.end",
+                fix="set chat.end to the tokenizer's end token",
+            )
+
     def render(self, turns: Sequence[Turn], n_images: int = 0) -> Rendered:
         """The whole conversation; one that ends with a user's turn opens the assistant's."""
         text = self.system

@@ -97,12 +97,7 @@ class Processor:
                 where="processor.tokenizer",
                 fix="use the fast (tokenizers) version",
             )
-        if chat.end.strip() and tokenizer.eos_token != chat.end.strip():
-            raise ConfigError(
-                f"answers end with {chat.end!r}, the tokenizer's end is {tokenizer.eos_token!r}",
-                where="processor.chat.end",
-                fix="set chat.end to the tokenizer's end token",
-            )
+        chat.check_end(tokenizer.eos_token)
         tokenizer.add_tokens([IMAGE], special_tokens=True)
         self.tokenizer = tokenizer
         self.coordinates = coordinates
@@ -187,7 +182,12 @@ class Processor:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
 
     def speaking(self, chat: ChatFormat) -> "Processor":
-        """The same processor with another chat format, such as `plain` for adapter training."""
+        """The same processor with another chat format, such as `plain` for adapter training.
+
+        Raises:
+            ConfigError: its answers end with another token than the tokenizer's.
+        """
+        chat.check_end(self.tokenizer.eos_token)
         other = copy(self)
         other.chat = chat
         return other
