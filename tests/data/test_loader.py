@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from locvlm.data import BatchSampler, Examples, Loader, Source, collate
+from locvlm.data import BadSamples, BatchSampler, Examples, Loader, Source, collate
 from locvlm.data.mixture import Draw, Mixture
 from locvlm.data.packing import pack
-from locvlm.data.quarantine import BadSamples
 from locvlm.errors import ConfigError, DataError
 from tests.data.conftest import annotated, talked
 
