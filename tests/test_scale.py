@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file
 
 from locvlm import LocVLM
+from locvlm.models.language import embeddings, fresh
 from locvlm.models.llava_export import export_llava
-from tests.models.test_parts import to_bin
+from tests.models.test_parts import to_bin, without_prefix
 
 SMALL = [
     "scenes.splits.train=26",
@@ -119,7 +120,7 @@ def test_two_ddp_processes_train_as_one_with_their_batches_together(train, alone
 
 @pytest.mark.slow
 def test_two_sharded_processes_train_as_one_with_their_batches_together(train, alone):
-    check_same(train("fsdp", "run=[instruct]", *FSDP), alone)
+    check_same(train("fsdp", "run=[instruct]", *FSDP, held=0), alone)
 
 
 @pytest.mark.slow
@@ -197,7 +198,13 @@ def pretrained(alone):
         if kind == "tied":
             model.config.tie_word_embeddings = True
             model.tie_weights()
+        if kind == "gpt2":
+            sizes = {"n_embd": 128, "n_layer": 2, "n_head": 4}
+            sizes |= dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop"), 0)  # draw alike
+            model = fresh("gpt2", options=sizes, vocab_size=embeddings(model).num_embeddings)
         model.save_pretrained(folder, max_shard_size="1MB")
+        if kind == "gpt2":
+            without_prefix(folder, "transformer.")
         if kind == "bin":
             to_bin(folder)
         return [
@@ -216,8 +223,8 @@ LORA = ["lora=default", "stages.instruct.trained=[adapter,lora]", "lora.dropout=
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "extra"),
-    [("bin", []), ("tied", []), ("safetensors", LORA)],
-    ids=["bin", "tied", "lora"],
+    [("bin", []), ("tied", []), ("gpt2", []), ("safetensors", LORA)],
+    ids=["bin", "tied", "gpt2", "lora"],
 )
 def test_processes_that_read_their_parts_train_as_one_that_has_all(
     train, pretrained, request, kind, extra

@@ -154,12 +154,15 @@ def evaluation_config(cfg: DictConfig, folder: Path) -> DictConfig:
 
 
 def _in_parts(cfg: DictConfig) -> dict[str, Any]:
-    """What builds the language model empty, where fsdp can let each process read its own part."""
+    """What builds the language model empty, where fsdp can let each process have its own part."""
+    empty = {
+        "locvlm.models.language.pretrained": "locvlm.models.parts.empty",
+        "locvlm.models.language.fresh": "locvlm.models.parts.undrawn",
+    }
     node = cfg.model.get("language_model")
-    is_pretrained = node is not None and node._target_ == "locvlm.models.language.pretrained"
-    if not is_pretrained or not _is_sharded(cfg):
+    if node is None or node._target_ not in empty or not _is_sharded(cfg):
         return {}
-    later: Any = OmegaConf.merge(node, {"_target_": "locvlm.models.parts.empty"})
+    later: Any = OmegaConf.merge(node, {"_target_": empty[node._target_]})
     return {"language_model": _make(later)}
 
 

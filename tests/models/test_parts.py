@@ -13,12 +13,12 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from locvlm.errors import CheckpointError
 from locvlm.models import Adapter, LocVLM, TimmEncoder
 from locvlm.models.checkpoint import load_weights
-from locvlm.models.language import pretrained
+from locvlm.models.language import fresh, pretrained
 from locvlm.models.lora import add_lora, fingerprint, lora_parameters
-from locvlm.models.parts import empty, read_parts
+from locvlm.models.parts import empty, read_parts, undrawn
 from locvlm.training import LocVLMModule, adamw
 from locvlm.training.strategies import shard
-from tests.tiny import ENCODER, dialogue, make_model, make_processor, make_sample
+from tests.tiny import ENCODER, LLAMA, dialogue, make_model, make_processor, make_sample
 
 
 def to_bin(folder):
@@ -173,16 +173,46 @@ def test_weights_of_a_saved_model_take_the_place_of_those_that_were_not_read(
     check_own_rows(sharded(model, group(4)), trained)
 
 
-def test_weights_of_other_names_are_loaded_at_once(folder, caplog):
+def without_prefix(folder, prefix):
+    """Files of the body alone, as GPT-2's and those of many base models are."""
     for file in folder.glob("*.safetensors"):
         tensors = load_file(file)
-        save_file({name.removeprefix("model."): t for name, t in tensors.items()}, file)
+        save_file({name.removeprefix(prefix): t for name, t in tensors.items()}, file)
     index = folder / "model.safetensors.index.json"
     if index.exists():
-        index.write_text(index.read_text().replace('"model.', '"'))
+        index.write_text(index.read_text().replace(f'"{prefix}', '"'))
+
+
+def test_weights_are_found_by_the_names_that_they_have_without_their_heads_model(folder, group):
+    expected = build(pretrained, folder)
+    without_prefix(folder, "model.")
     model = build(empty, folder)
-    assert "each process loads all of them" in caplog.text
-    assert torch.equal(model(**batch()), build(pretrained, folder)(**batch()))
+    check_holds_nothing(model)
+    check_own_rows(sharded(model, group(4)), expected)
+
+
+def test_a_gpt2_as_it_was_published_is_read_in_parts(group, tmp_path):
+    options = {"n_embd": 32, "n_layer": 2, "n_head": 2, "vocab_size": 500, "n_positions": 128}
+    fresh("gpt2", options=options).save_pretrained(tmp_path)
+    without_prefix(tmp_path, "transformer.")
+    [file] = tmp_path.glob("*.safetensors")
+    # It holds masks, which are no weights any more, and no head: that is the table of embeddings.
+    assert "lm_head.weight" not in load_file(file)
+    save_file(load_file(file) | {"h.0.attn.bias": torch.ones(1, 1, 128, 128)}, file)
+    model = build(empty, tmp_path)
+    check_holds_nothing(model)
+    expected = build(pretrained, tmp_path)
+    model = sharded(model, group(1))
+    assert model.language_model.lm_head.weight is model.language_model.transformer.wte.weight
+    torch.testing.assert_close(model(**batch()), expected(**batch()))
+
+
+def test_weights_that_change_on_the_way_are_loaded_at_once(tmp_path, caplog):
+    experts = {"num_local_experts": 2, "num_experts_per_tok": 1}
+    make_model(architecture="mixtral", **experts).language_model.save_pretrained(tmp_path)
+    model = build(empty, tmp_path)
+    assert "each process loads all" in caplog.text
+    assert torch.equal(model(**batch()), build(pretrained, tmp_path)(**batch()))
 
 
 def test_a_missing_weight_is_named(folder):
@@ -219,6 +249,54 @@ def test_values_that_are_in_no_file_are_computed(group, tmp_path, architecture):
     make_model(architecture=architecture).language_model.save_pretrained(tmp_path)
     model = sharded(build(empty, tmp_path), group(1))
     torch.testing.assert_close(model(**batch()), build(pretrained, tmp_path)(**batch()))
+
+
+def drawn(make, architecture="llama", smooth=0, **options):
+    """A model with random weights, and where torch's generator stands afterwards."""
+    torch.manual_seed(0)
+    encoder = TimmEncoder("vit_tiny_patch16_224", 32, 8, options=ENCODER)
+    language = partial(make, architecture, options=LLAMA | options, unit_init=smooth > 0)
+    model = LocVLM.build(encoder, Adapter, language, make_processor(), smooth)
+    return model, torch.get_rng_state()
+
+
+@pytest.mark.parametrize("smooth", [0, 32], ids=["transformers", "unit"])
+@pytest.mark.parametrize("tied", [False, True])
+def test_random_weights_of_processes_are_those_of_a_single_one(group, smooth, tied):
+    options = {"smooth": smooth, "tie_word_embeddings": tied}
+    (whole, after), (model, after_parts) = (drawn(make, **options) for make in (fresh, undrawn))
+    check_holds_nothing(model)
+    assert torch.equal(after, after_parts)
+    assert torch.equal(model.adapter.net[0].weight, whole.adapter.net[0].weight)
+    check_own_rows(sharded(model, group(4)), whole)
+
+
+@pytest.mark.parametrize("architecture", ["qwen2", "gemma3_text"])
+def test_models_of_random_weights_compute_what_those_of_a_single_process_do(group, architecture):
+    (whole, _), (model, _) = (drawn(make, architecture) for make in (fresh, undrawn))
+    model = sharded(model, group(1))
+    torch.testing.assert_close(model(**batch()), whole(**batch()))
+
+
+def test_lora_and_a_saved_model_know_random_weights_before_they_are_drawn(group, tmp_path):
+    (whole, _), (model, _), (other, _) = (drawn(make) for make in (fresh, undrawn, undrawn))
+    trained = add_lora(whole, rank=4, alpha=8)
+    assert fingerprint(add_lora(model, rank=4, alpha=8)) == fingerprint(trained)
+    seed = make_model(seed=5)
+    seed.save_pretrained(tmp_path)
+    load_weights(other, tmp_path)
+    check_own_rows(sharded(other, group(4)), seed)
+
+
+def test_weights_that_are_made_of_others_are_drawn_at_once(caplog):
+    options = {"hidden_size": 32, "num_hidden_layers": 1, "vocab_size": 9}
+    torch.manual_seed(0)
+    whole = fresh("mamba", options=options)
+    torch.manual_seed(0)
+    model = undrawn("mamba", options=options)
+    assert "each process draws all" in caplog.text
+    for name, weight in whole.named_parameters():
+        assert torch.equal(model.get_parameter(name), weight), name
 
 
 def own_memory():

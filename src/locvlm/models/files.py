@@ -14,6 +14,7 @@ from torch import Tensor
 
 from locvlm.errors import CheckpointError
 from locvlm.io import read_json, write_json
+from locvlm.models.drawn import Drawn
 
 # The names under which transformers and others save weights, in the order in which it looks.
 FILES = ("model.safetensors", "pytorch_model.bin")
@@ -53,7 +54,7 @@ class Stored:
 
 
 # Files of torch before 1.6 can be read as a whole only.
-Found: TypeAlias = Tensor | Stored
+Found: TypeAlias = Tensor | Stored | Drawn
 
 
 def read_folder(folder: str | Path) -> dict[str, Found]:
@@ -115,7 +116,7 @@ def stored_weights(path: str | Path) -> dict[str, Found]:
 
 def read(found: Found, rows: slice | None = None) -> Tensor:
     """A tensor, or some rows of it, wherever it is."""
-    if isinstance(found, Stored):
+    if not isinstance(found, Tensor):
         return found.read(rows)
     return found if rows is None else found[rows]
 

@@ -18,6 +18,7 @@ from transformers import (
 
 from locvlm.errors import CheckpointError, ConfigError
 from locvlm.models.attention import attend_by_example, laid_out
+from locvlm.models.drawn import changing
 from locvlm.models.layout import Layout
 from locvlm.models.loss import head_cross_entropy, weighted_cross_entropy
 
@@ -175,12 +176,13 @@ def init_numbers(model: PreTrainedModel, tokens: Mapping[int, Sequence[int]]) ->
     width = embeddings(model).embedding_dim
     frequencies = torch.randn(width) * 10 / max(1, *tokens)
     phases = torch.rand(width) * 2 * math.pi
-    for number, ids in tokens.items():
-        row = math.sqrt(2) * torch.cos(frequencies * number + phases)
-        for token in ids:
-            read[token] = row
-            if written is not read:
-                written[token] = 0.05 * row
+    with changing(model):
+        for number, ids in tokens.items():
+            row = math.sqrt(2) * torch.cos(frequencies * number + phases)
+            for token in ids:
+                read[token] = row
+                if written is not read:
+                    written[token] = 0.05 * row
 
 
 def fresh_arguments(model: PreTrainedModel) -> dict[str, Any]:

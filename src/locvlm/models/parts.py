@@ -1,4 +1,4 @@
-"""Language models too large for one process: built empty, then each process reads its part."""
+"""Language models too large for one process: built empty, then each process gets its part."""
 
 import logging
 from collections.abc import Mapping
@@ -11,11 +11,14 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
 from locvlm.errors import CheckpointError
 from locvlm.models.attention import attend_by_example
+from locvlm.models.drawn import drawing_later
 from locvlm.models.files import FILES, Found, read, read_folder
-from locvlm.models.language import cannot_load, check_vocabulary, pretrained
+from locvlm.models.language import cannot_load, check_vocabulary, fresh, pretrained
 from locvlm.models.locvlm import LocVLM
 from locvlm.models.weights import fill_later, own_tensors, unread
 
@@ -27,8 +30,7 @@ def empty(
 ) -> PreTrainedModel:
     """As `pretrained`, but without its weights, which `read_parts` reads later.
 
-    Those that transformers reads under other names than the model's own are loaded at once: they
-    are changed on the way.
+    Those that transformers makes of others, such as experts that it stacks, are loaded at once.
 
     Args:
         path: as in `pretrained`, and so are `dtype`, `attention` and `vocab_size`.
@@ -51,9 +53,9 @@ def empty(
             config, attn_implementation=attention, dtype=kind
         )
     check_vocabulary(model, vocab_size, path)
-    found, wanted = read_folder(folder), own_tensors(model)
+    found, wanted = _named_as(model, read_folder(folder)), own_tensors(model)
     if not wanted.keys() <= found.keys():
-        logger.warning("%s has weights of other names: each process loads all of them", path)
+        logger.warning("%s has weights that change on the way: each process loads all", path)
         return pretrained(path, dtype, attention, vocab_size)
     for name, tensor in wanted.items():
         if tensor.shape != found[name].shape:
@@ -65,9 +67,32 @@ def empty(
     return model if attention else attend_by_example(model)
 
 
+def undrawn(architecture: str = "llama", **options: Any) -> PreTrainedModel:
+    """As `fresh`, but without its weights, which `read_parts` draws later, with the same values.
+
+    Each process draws all of them, one tensor after the other, and keeps its rows. Where weights
+    are made of the values of others, as Mamba's are, the model is drawn at once.
+
+    Args:
+        architecture: as in `fresh`.
+        options: the other arguments of `fresh`.
+
+    Raises:
+        ConfigError: as in `fresh`.
+    """
+    state = torch.get_rng_state()
+    try:
+        with drawing_later():
+            return fresh(architecture, **options)
+    except RuntimeError:
+        logger.warning("a %s makes weights of others: each process draws all of them", architecture)
+        torch.set_rng_state(state)
+        return fresh(architecture, **options)
+
+
 @torch.no_grad()
 def read_parts(model: LocVLM, found: Mapping[str, Found] | None = None) -> None:
-    """Gives a model the values that it was built without; each process reads its own rows.
+    """Gives a model the values that it was built without; each process keeps its own rows.
 
     Args:
         model: sharded or not; its encoder and adapter are there.
@@ -102,6 +127,23 @@ def _folder(path: str) -> Path:
         if any((folder / one).is_file() for one in (name, f"{name}.index.json")):
             break
     return folder
+
+
+def _named_as(model: PreTrainedModel, found: Mapping[str, Found]) -> dict[str, Found]:
+    """Weights under the names that they have in a model, by the rules of transformers.
+
+    A GPT-2 file lacks the prefix `transformer.`, for one. What is changed on the way is left out.
+    """
+    rules = get_model_conversion_mapping(model)
+    renaming = [rule for rule in rules if isinstance(rule, WeightRenaming)]
+    changing = [rule for rule in rules if isinstance(rule, WeightConverter)]
+    own = model.state_dict()
+    named = {}
+    for name, one in found.items():
+        new, change = rename_source_key(name, renaming, changing, model.base_model_prefix, own)
+        if change is None:
+            named[new] = one
+    return named
 
 
 def _by_tensor(model: nn.Module) -> list[list[str]]:
