@@ -23,14 +23,16 @@ from torch import Tensor
 
 logger = logging.getLogger(__name__)
 _REFRESH = 0.25  # seconds
-_LINES = 10  # in a log file
+_LINES = 10  # in a log file, beside the first step's
+_QUIET = 60  # seconds: after them a log file gets a line in any case
 _NOT_SHOWN = {"train/padding"}
 
 
 class Bar(ProgressBar):
-    """Shows step, loss, samples per second and remaining time of one stage.
+    """Shows step, loss, samples per second and remaining time of one stage, and its validation.
 
-    In a terminal it is a bar; in a log file it is ten lines.
+    In a terminal it is a bar; in a log file a line for the first step, for each tenth of all steps
+    and after each minute.
     """
 
     def __init__(self) -> None:
@@ -41,7 +43,9 @@ class Bar(ProgressBar):
         self._task = TaskID(0)
         self._total: float | None = None
         self._start = 0.0
-        self._refreshed = 0.0
+        self._begun = 0  # steps that an interrupted run had made
+        self._told = 0  # the step of the last line
+        self._refreshed = 0.0  # when the bar, or the log, last changed
 
     def enable(self) -> None:
         """Shows it."""
@@ -51,12 +55,18 @@ class Bar(ProgressBar):
         """Hides it, as on all ranks but the first."""
         self._enabled = False
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Takes its name from the stage's folder."""
+        super().setup(trainer, pl_module, stage)
+        self._name = Path(trainer.default_root_dir).name
+        self._refreshed = time.monotonic()
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the bar."""
-        self._name = Path(trainer.default_root_dir).name  # the stage's folder
         total = trainer.estimated_stepping_batches
         self._total = total if 0 < total < float("inf") else None
-        self._start = time.monotonic()
+        self._start = self._refreshed = time.monotonic()
+        self._begun = self._told = trainer.global_step
         console = Console(stderr=True)
         if not self._enabled or not console.is_terminal:
             return
@@ -79,22 +89,42 @@ class Bar(ProgressBar):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Shows how far training is; a few times a second, for reading the loss costs time."""
+        step, quiet = trainer.global_step, time.monotonic() - self._refreshed
         if self._bar is not None:
-            if time.monotonic() - self._refreshed > _REFRESH:
-                self._refreshed = time.monotonic()
-                self._bar.update(
-                    self._task, completed=trainer.global_step, metrics=self._metrics(trainer)
-                )
-        elif self._enabled and self._total and _is_line(trainer, self._total):
-            left = (time.monotonic() - self._start) * (self._total / trainer.global_step - 1)
-            logger.info(
-                "%s: step %d of %d, %s, %.0f s left",
-                self._name,
-                trainer.global_step,
-                self._total,
-                self._metrics(trainer),
-                left,
-            )
+            if quiet > _REFRESH:
+                self._show(completed=step, metrics=self._metrics(trainer))
+        elif self._enabled and self._total and step > self._told:
+            is_tenth = step * _LINES // self._total > self._told * _LINES // self._total
+            if is_tenth or quiet > _QUIET or self._told == self._begun:
+                self._told = step
+                spent = time.monotonic() - self._start
+                left = spent * (self._total - step) / (step - self._begun)
+                done = f"step {step} of {self._total}"
+                self._say(f"{done}, {self._metrics(trainer)}, {left:.0f} s left")
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Shows how far validation is; training waits for it."""
+        quiet = time.monotonic() - self._refreshed
+        done = f"validation, batch {batch_idx + 1} of {sum(trainer.num_val_batches)}"
+        if self._bar is not None and quiet > _REFRESH:
+            self._show(metrics=done)
+        elif self._bar is None and self._enabled and quiet > _QUIET:
+            self._say(done)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Says what it found: the last one of a stage has no step behind it that would show it."""
+        found = trainer.callback_metrics.get("val/loss")
+        is_log = self._enabled and self._bar is None and not trainer.sanity_checking
+        if is_log and found is not None:
+            self._say(f"validation after step {trainer.global_step}, loss {float(found):.3g}")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leaves the finished bar on the screen."""
@@ -113,6 +143,15 @@ class Bar(ProgressBar):
             )
             self._bar.stop()
             self._bar = None
+
+    def _show(self, **fields: Any) -> None:
+        assert self._bar is not None
+        self._refreshed = time.monotonic()
+        self._bar.update(self._task, **fields)
+
+    def _say(self, line: str) -> None:
+        self._refreshed = time.monotonic()
+        logger.info("%s: %s", self._name, line)
 
     @staticmethod
     def _metrics(trainer: Trainer) -> str:
@@ -165,9 +204,3 @@ class RandomState(Callback):
             if torch.cuda.is_available() and "cuda" in self._pending:
                 torch.cuda.set_rng_state(self._pending["cuda"].cpu())
         self._pending = None
-
-
-def _is_line(trainer: Trainer, total: float) -> bool:
-    """Whether this step begins another tenth of the training."""
-    step = trainer.global_step
-    return step > 0 and step * _LINES // total > (step - 1) * _LINES // total
