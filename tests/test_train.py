@@ -166,6 +166,8 @@ def test_a_second_run_is_refused_and_a_resumed_one_does_what_is_left(run, tmp_pa
     [
         (["run=[instuct]"], r"no stage named instuct(?s:.*)encoder, pairs, instruct"),
         (["ckpt_path=best"], r"ckpt_path is 'best'(?s:.*)ckpt_path=last"),
+        (["seed=-1"], r"seed must be 0 to 4294967295, got -1"),
+        (["seed=4294967296"], r"seed must be 0 to 4294967295, got 4294967296"),
         (["+stages.instruct.optimizer.lrr=1"], r"takes no 'lrr'(?s:.*)did you mean 'lr'"),
         (
             ["stages.instruct.trained=[lora]"],

@@ -5,6 +5,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from locvlm.errors import ConfigError
+
 
 @dataclass
 class ExperimentConfig:
@@ -38,3 +40,13 @@ class ExperimentConfig:
     scenes: Any = MISSING
     scenes_folder: str = MISSING
     trainer: Any = None
+
+
+def check_seed(seed: int) -> None:
+    """Refuses seeds that numpy's generators do not take.
+
+    Raises:
+        ConfigError: `seed` is below 0, or has more than 32 bits.
+    """
+    if not 0 <= seed < 1 << 32:
+        raise ConfigError(f"seed must be 0 to {(1 << 32) - 1}, got {seed}", where="seed")

@@ -14,7 +14,7 @@ from locvlm.cli import hydra_command
 from locvlm.config import check_keys, check_targets
 from locvlm.errors import ConfigError
 from locvlm.evaluate import evaluate
-from locvlm.experiment import ExperimentConfig
+from locvlm.experiment import ExperimentConfig, check_seed
 from locvlm.io import sha256, write_text
 from locvlm.mistakes import refused
 
@@ -88,6 +88,7 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
     for name, stage in cfg.stages.items():  # Hydra takes +stages.instruct.lr=1 in silence
         check_keys(stage, StageConfig, f"stages.{name}")
     check_scenes(cfg.scenes)
+    check_seed(cfg.seed)
     if cfg.ckpt_path not in (None, "last"):
         raise ConfigError(
             f"ckpt_path is {cfg.ckpt_path!r}",
