@@ -120,6 +120,19 @@ def test_a_hydra_command_says_what_is_wrong_with_its_arguments_and_no_more(comma
     assert done.stderr.startswith("error: there is no key 'nam'\n  where: nam\n")
 
 
+def test_options_may_stand_between_overrides(tmp_path, command):
+    folder = f"--config-dir={tmp_path}"
+    done = command("hydra.job.name=a", folder, "hydra.job.id=b", "--cfg", "job", "name=mine")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "name: mine\n", "")
+
+
+def test_a_name_that_holds_an_equals_sign_stays_behind_its_option(tmp_path, command):
+    (tmp_path / "a=b").mkdir()
+    done = command("name=mine", "--config-dir", str(tmp_path / "a=b"))
+    assert done.returncode == 1
+    assert "own" in done.stderr
+
+
 def test_a_key_that_was_added_is_refused_too(command):
     done = command("+nonsense=1")
     assert (done.returncode, done.stdout) == (1, "")

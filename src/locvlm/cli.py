@@ -97,6 +97,7 @@ def hydra_command(
                 return
             import hydra
 
+            sys.argv[1:] = _overrides_last(sys.argv[1:])
             compose = hydra.main("pkg://locvlm.conf", name, version_base="1.3")
             if os.environ.get(FULL_ERROR) == "1":
                 compose(checked)()
@@ -113,6 +114,18 @@ def hydra_command(
         return main
 
     return decorate
+
+
+def _overrides_last(words: Sequence[str]) -> list[str]:
+    """A command line with all overrides in one row: argparse refuses those behind an option."""
+    options: list[str] = []
+    overrides: list[str] = []
+    for word in words:
+        # What stands behind --config-dir, -cd and the like is a folder's or a file's name.
+        is_name = bool(options) and re.match(r"-(-config-|c)[^=]*$", options[-1]) is not None
+        is_override = re.match(r"~|[^-][^=]*=", word) is not None and not is_name
+        (overrides if is_override else options).append(word)
+    return [*options, *overrides]
 
 
 def usage(name: str, what: str) -> str:
