@@ -96,6 +96,24 @@ def test_a_stage_that_ends_within_an_epoch_is_validated_at_its_end(stage, tmp_pa
     assert int(last["step"]) == 9
 
 
+@pytest.mark.parametrize(("n_steps", "n_validations"), [(8, 2), (9, 3)])
+def test_a_stage_is_validated_once_after_its_last_step(
+    stage, tmp_path, trainer, n_steps, n_validations
+):
+    seen = []
+
+    class Count(Callback):
+        def on_validation_end(self, trainer, pl_module):
+            seen.append(trainer.global_step)
+
+    def make_trainer(folder):
+        return trainer(max_steps=n_steps, default_root_dir=folder, callbacks=[Count()])
+
+    metrics = run_stages(make_model(), [replace(stage("a"), trainer=make_trainer)], tmp_path)
+    assert seen == [4, 8, 9][:n_validations]
+    assert "val/loss" in metrics
+
+
 def test_a_used_folder_is_refused_with_both_ways_out(stage, tmp_path):
     run_stages(make_model(), [stage("align")], tmp_path)
     with pytest.raises(ConfigError, match=r"a run in this folder(?s:.*)ckpt_path=last.*name="):
@@ -207,10 +225,17 @@ def test_a_stage_may_train_by_a_module_of_its_own(stage, trainer, dialogues, tmp
     assert not torch.equal(model.encoder.vit.pos_embed, before)
 
 
-def test_an_interrupt_is_an_interrupt(stage, tmp_path):
+@pytest.mark.parametrize(
+    ("step", "what_then"), [(1, "begins it anew"), (3, "goes on from its last checkpoint")]
+)
+def test_an_interrupt_is_an_interrupt_and_says_what_then(stage, tmp_path, caplog, step, what_then):
+    caplog.set_level("INFO")
+
     class Interrupted(LocVLMModule):
         def training_step(self, batch, batch_idx):
-            raise KeyboardInterrupt
+            if self.trainer.global_step == step:
+                raise KeyboardInterrupt
+            return super().training_step(batch, batch_idx)
 
     stopped = replace(
         stage("one"),
@@ -218,3 +243,5 @@ def test_an_interrupt_is_an_interrupt(stage, tmp_path):
     )
     with pytest.raises(KeyboardInterrupt):
         run_stages(make_model(), [stopped], tmp_path)
+    said = f"stage one was interrupted after step {step}; the same command with ckpt_path=last "
+    assert caplog.messages[-1] == said + what_then

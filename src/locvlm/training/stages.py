@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lightning import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
 
 from locvlm.errors import ConfigError
@@ -37,6 +38,15 @@ class Stage:
     module: Callable[[LocVLM], LightningModule]
     data: Callable[[], LightningDataModule]
     trainer: Callable[[Path], Trainer]
+
+
+class _Validated(Callback):
+    """Knows the step of the last validation."""
+
+    step: int | None = None
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.step = None if trainer.sanity_checking else trainer.global_step
 
 
 def run_stages(
@@ -116,6 +126,8 @@ def _run(
             where=str(checkpoint),
             fix="go on with the interrupted run's trainer: trainer=fsdp where it is sharded",
         )
+    validated = _Validated()
+    trainer.callbacks.append(validated)  # type: ignore[attr-defined]  # Lightning adds it later
     try:
         # Only plain data is read from the checkpoint: a pickle could run anything.
         trainer.fit(
@@ -126,10 +138,17 @@ def _run(
         )
     except SystemExit as error:  # what Lightning makes of Ctrl-C, without a word
         if isinstance(error.__context__, KeyboardInterrupt):
+            _tell(
+                "stage %s was interrupted after step %d; the same command with ckpt_path=last %s",
+                stage.name,
+                trainer.global_step,
+                "goes on from its last checkpoint" if checkpoint.exists() else "begins it anew",
+            )
             raise KeyboardInterrupt from error
         raise
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    if trainer.val_dataloaders and trainer.limit_val_batches:
+    is_told = validated.step == trainer.global_step
+    if trainer.val_dataloaders and trainer.limit_val_batches and not is_told:
         # A stage that ends by `max_steps` ends between two validations.
         metrics |= trainer.validate(module, datamodule=data, verbose=False)[0]
     return trainer, metrics
