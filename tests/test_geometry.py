@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given
@@ -63,21 +62,6 @@ def test_locations_come_back_from_the_frame(mode, size, corners, flipped):
         back = geometry.from_frame(geometry.to_frame(location))
         assert type(back) is type(location)
         assert back == pytest.approx(location, abs=1e-9)
-
-
-@every_mode
-@given(size=sizes, seed=st.integers(0, 99), flipped=st.booleans())
-def test_many_boxes_equal_one_by_one(mode, size, seed, flipped):
-    geometry = mode(*size).flip() if flipped else mode(*size)
-    boxes = np.random.default_rng(seed).random((10, 4)) * (size * 2)
-    frame = geometry.to_frame_boxes(boxes)
-    assert frame.tolist() == [list(geometry.to_frame(Box(*box))) for box in boxes.tolist()]
-    back = geometry.from_frame_boxes(frame)
-    assert back.tolist() == [list(geometry.from_frame(tuple(row))) for row in frame.tolist()]
-
-
-def test_no_boxes_stay_no_boxes():
-    assert pad(3, 4).flip().to_frame_boxes(np.empty((0, 4))).shape == (0, 4)
 
 
 @st.composite

@@ -4,8 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias, TypeVar
 
-import numpy as np
-
 from locvlm.errors import DataError
 from locvlm.types import Box, Location, Point, Sample, Size, Unit
 
@@ -56,16 +54,6 @@ class Geometry:
         ys = [y * self.height - self.top for y in values[1::2]]
         pixels = self._join(xs, ys)
         return Box(*pixels) if len(pixels) == 4 else Point(*pixels)
-
-    def to_frame_boxes(self, boxes: np.ndarray) -> np.ndarray:
-        """`to_frame` for (K, 4) boxes in pixels at once."""
-        frame = (np.asarray(boxes) + [self.left, self.top] * 2) / ([self.width, self.height] * 2)
-        return _mirror_boxes(frame) if self.flipped else frame
-
-    def from_frame_boxes(self, boxes: np.ndarray) -> np.ndarray:
-        """`from_frame` for (K, 4) boxes of the frame at once."""
-        frame = _mirror_boxes(np.asarray(boxes)) if self.flipped else np.asarray(boxes)
-        return np.asarray(frame * ([self.width, self.height] * 2) - [self.left, self.top] * 2)
 
     def seen(self, box: Box) -> Box:
         """The part of the box that lies in the frame, in pixels; without area where none does."""
@@ -172,7 +160,3 @@ def to_location(values: Sequence[float], size: Size, where: str = "location") ->
             f"box {list(values)} has no area", where=where, fix="give x1 < x2 and y1 < y2"
         )
     return location
-
-
-def _mirror_boxes(boxes: np.ndarray) -> np.ndarray:
-    return np.stack([1 - boxes[:, 2], boxes[:, 1], 1 - boxes[:, 0], boxes[:, 3]], axis=1)

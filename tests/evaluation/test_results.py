@@ -1,15 +1,11 @@
 import json
 
-import pytest
-
-from locvlm.errors import DataError
 from locvlm.evaluation.bootstrap import ratio
 from locvlm.evaluation.results import (
     Column,
     Item,
     Mark,
     Row,
-    find_metric,
     item_record,
     metric_record,
 )
@@ -43,11 +39,3 @@ def test_an_item_is_written_with_its_marks():
     item = Item("k", "g", "photo", "q", "a", "w", "right", 1.0, (Mark("true", Box(1, 2, 3, 4)),))
     record = json.loads(json.dumps(item_record(item)))
     assert record["marks"] == [{"role": "true", "location": [1, 2, 3, 4], "label": ""}]
-
-
-def test_a_metric_is_found_by_its_key():
-    results = {"metrics": [{"key": "a", "value": 0.5}, {"key": "b", "value": None}]}
-    assert find_metric(results, "a") == 0.5
-    assert find_metric(results, "b") is None
-    with pytest.raises(DataError, match="no metric named 'c'"):
-        find_metric(results, "c")

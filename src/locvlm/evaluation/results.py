@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass, field
 from math import isfinite
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from locvlm.errors import DataError
 from locvlm.evaluation.bootstrap import Estimate, Pooled, Ratio, estimate
 from locvlm.types import Location
 
@@ -198,20 +197,3 @@ def item_record(item: Item) -> dict[str, Any]:
     # `asdict` copies every value deeply, eight times as slow; only marks hold more than values.
     record = {name: getattr(item, name) for name in Item.__slots__}
     return record | {"marks": [asdict(mark) for mark in item.marks]}
-
-
-def find_metric(results: Mapping[str, Any], key: str) -> float | None:
-    """The value of one metric of a results file; None where nothing was counted.
-
-    Raises:
-        DataError: there is no such metric.
-    """
-    for metric in results["metrics"]:
-        if metric["key"] == key:
-            value = metric["value"]
-            return None if value is None else float(value)
-    raise DataError(
-        f"no metric named {key!r}",
-        where=str(results.get("benchmark", "results")),
-        fix=f"choose from {', '.join(metric['key'] for metric in results['metrics'])}",
-    )
