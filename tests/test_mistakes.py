@@ -51,6 +51,12 @@ def test_an_error_of_ours_is_its_own_message():
             "did you mean 'train'?",
         ),
         (
+            "stages.instruct.data.batch_size=8",
+            "there is no key 'batch_size'",
+            "stages.instruct.data.batch_size",
+            "give it a part of its own: add +data@stages.instruct.data=NAME, one of conf/data/",
+        ),
+        (
             "model=tinny",
             "no model is called 'tinny'",
             "model",

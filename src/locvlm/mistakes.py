@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from importlib.resources import files
 from typing import Any
 
 from locvlm.config import nearest
@@ -80,6 +81,11 @@ def _composition(error: Any) -> LocVLMError:
 def _unknown_key(error: Any) -> ConfigError:
     known = [key for key in error.parent_node or () if key != "hydra"]
     fix = nearest(error.key, known)
+    whole = error.full_key.rpartition(".")[0]
+    group = whole.rpartition(".")[2]
+    if not known and group and (files("locvlm.conf") / group).is_dir():
+        # It follows another part, such as stages.align.data: ${data}; OmegaConf forgot which.
+        fix = f"give it a part of its own: add +{group}@{whole}=NAME, one of conf/{group}/"
     if {"-m", "--multirun"} & set(sys.argv):
         # Hydra composes the defaults before the sweep: what is swept may well have the key.
         fix += f"; or ++{error.full_key}=... for a key of what -m goes through"
