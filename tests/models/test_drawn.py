@@ -132,3 +132,11 @@ def test_first_values_are_those_before_any_step():
     found = Drawn(torch.Size([3]), torch.float32, torch.arange(3.0))
     found.read().zero_()
     assert found.read().tolist() == [0, 1, 2]
+
+
+def test_weights_that_are_never_drawn_may_be_changed_to_anything():
+    with torch.device("meta"):
+        layer = nn.Linear(2, 2)
+        with torch.no_grad(), changing(layer):
+            layer.weight[0] = torch.ones(2)
+    assert layer.weight.is_meta

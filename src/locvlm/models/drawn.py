@@ -1,7 +1,7 @@
 """Random weights that are drawn later, each tensor by itself, with the values of a whole model."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -100,7 +100,7 @@ def changing(module: nn.Module) -> Iterator[None]:
         found = getattr(parameter, "found", None)
         if _is_meta(parameter) and isinstance(found, Drawn):
             notes.add(parameter, found)
-    with notes:
+    with notes if notes.known else nullcontext():  # a plan's weights are never drawn
         yield
     notes.tell()
 
