@@ -78,7 +78,8 @@ def _stage(settings: dict[str, Any], name: str) -> StagePlan:
 
     from locvlm.training.flops import cost
     from locvlm.training.module import train_only
-    from locvlm.training.plan import Load, gathered, hours, memory
+    from locvlm.training.plan import gathered, hours, memory
+    from locvlm.training.step import Load
 
     stage, trainer = settings["stages"][name], settings["trainer"]
     n_devices = _n_devices(trainer)
@@ -103,6 +104,7 @@ def _stage(settings: dict[str, Any], name: str) -> StagePlan:
         load,
         precision=trainer["precision"],
         quantization=settings["quantization"],
+        gpu=trainer["accelerator"] != "cpu",
     )
     shared = _shared(needed, trainer.get("strategy"), n_devices, gathered(model))
     number = stage["data"].get("epoch_length") or held["number"]
@@ -160,8 +162,6 @@ def _language_model(settings: dict[str, Any]) -> Any:
         return instantiate(node, _convert_="all")(vocab_size=len(processor.tokenizer))
     arguments = settings["architectures"].get(node["path"]) or _published(node["path"])
     dtype = arguments.get("dtype", "float32") if node["dtype"] == "auto" else node["dtype"]
-    # Quantized layers compute in bfloat16.
-    dtype = dtype if settings["quantization"] is None else "bfloat16"
     return fresh(**(arguments | {"dtype": dtype}))
 
 
