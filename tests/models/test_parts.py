@@ -16,6 +16,7 @@ from locvlm.models.checkpoint import load_weights
 from locvlm.models.language import fresh, pretrained
 from locvlm.models.lora import add_lora, fingerprint, lora_parameters
 from locvlm.models.parts import empty, read_parts, undrawn
+from locvlm.models.quantization import quantize
 from locvlm.training import LocVLMModule, adamw
 from locvlm.training.strategies import shard
 from tests.tiny import ENCODER, LLAMA, dialogue, make_model, make_processor, make_sample
@@ -154,6 +155,32 @@ def test_lora_begins_alike_before_and_after_its_model_is_read(group, folder, dty
     assert fingerprint(parts) == fingerprint(plain)
     parts = sharded(parts, group(4))
     check_own_rows(parts, plain)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2"])  # the latter has biases
+def test_a_model_quantized_in_parts_is_one_that_was_quantized_whole(group, tmp_path, architecture):
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not there for this machine")
+    saved = make_model(architecture=architecture, hidden_size=64).language_model
+    saved.save_pretrained(tmp_path / "llm")
+    whole, parts = (
+        add_lora(quantize(build(make, tmp_path / "llm"), "4bit"), rank=4, alpha=8)
+        for make in (pretrained, empty)
+    )
+    whole.to("cpu")
+    parts = sharded(parts, group(1))
+    for model in (whole, parts):
+        for name, weight in lora_parameters(model).items():
+            with torch.no_grad():
+                weight.fill_(0.01 if "lora_A" in name else 0.02)
+    assert fingerprint(parts) == fingerprint(whole)
+    loss = parts(**batch())
+    torch.testing.assert_close(loss, whole(**batch()))
+    loss.backward()
+    for model, name in ((whole, "whole"), (parts, "parts")):
+        model.save_pretrained(tmp_path / name)
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
 
 
 def named(model):

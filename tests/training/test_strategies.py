@@ -93,11 +93,24 @@ def test_a_frozen_encoder_and_lora_get_no_gradients_beyond_what_is_trained(mesh)
         assert weight.dtype == torch.float32
 
 
-def test_quantized_weights_are_refused(mesh):
+def test_weights_of_8_bits_are_refused(mesh):
     pytest.importorskip("bitsandbytes", reason="bitsandbytes is not there for this machine")
     model = quantize(make_model(), "8bit")
-    with pytest.raises(ConfigError, match=r"cannot be sharded(?s:.*)trainer=ddp"):
+    with pytest.raises(ConfigError, match=r"cannot be sharded(?s:.*)4bit, or trainer=ddp"):
         shard(module_of(model, trained=["adapter"]), mesh)
+
+
+def test_weights_of_4_bits_are_sharded_as_bytes(mesh):
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not there for this machine")
+    model, plain = (quantize(make_model(hidden_size=64), "4bit") for _ in range(2))
+    shard(module_of(add_lora(model, rank=4, alpha=8), trained=["adapter", "lora"]), mesh)
+    plain.to("cpu")
+    layer = model.language_model.model.layers[1].mlp.up_proj.base_layer
+    expected = plain.language_model.model.layers[1].mlp.up_proj.weight
+    assert isinstance(layer.weight, DTensor)
+    assert layer.weight.dtype == torch.uint8
+    own = layer.weight.to_local()
+    assert torch.equal(own, expected.data[: len(expected) // 4])
 
 
 @pytest.mark.parametrize(

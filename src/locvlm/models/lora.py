@@ -14,8 +14,8 @@ from transformers.pytorch_utils import Conv1D
 from locvlm.errors import CheckpointError, ConfigError
 from locvlm.io import read_json, sha256, write_json
 from locvlm.models.locvlm import LocVLM
-from locvlm.models.quantization import dequantized, is_quantized, linear_layers
-from locvlm.models.weights import first_values
+from locvlm.models.quantization import dequantized, is_quantized, linear_layers, weight_kind
+from locvlm.models.weights import first_values, whole
 
 FOLDER = "lora"  # beside the weights of a saved model, in peft's format
 WEIGHTS = "adapter_model.safetensors"
@@ -139,7 +139,7 @@ def fingerprint(model: nn.Module) -> str:
         for own, weight in layer.named_parameters(recurse=False):
             if is_lora(name := f"{place}.{own}"):
                 continue
-            kind = type(weight).__name__ if is_quantized(layer) else "Parameter"  # sharded or not
+            kind = weight_kind(layer) if own == "weight" else "Parameter"
             parts.append(f"{name} {kind}".encode())
             if not is_quantized(layer):
                 sample = first_values(weight, _SAMPLE).bfloat16().float()
@@ -240,4 +240,6 @@ def _merged_weight(layer: Any, base: Any) -> Tensor:
     if layer is base:
         return weight
     delta: Tensor = layer.get_delta_weight(_NAME)
+    if is_quantized(base):  # gathered by now
+        delta = whole(delta)
     return weight.float() + delta.float()

@@ -8,9 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from locvlm.errors import ConfigError
+from locvlm.models.files import read
 from locvlm.models.locvlm import LocVLM
+from locvlm.models.weights import whole
 
-_WEIGHTS = ("Params4bit", "Int8Params")  # told by name: bitsandbytes takes seconds to import
+# Layers of bitsandbytes and types of their weights, by name: it takes seconds to import.
+_WEIGHTS = {"Linear4bit": "Params4bit", "Linear8bitLt": "Int8Params"}
 _BLOCK = 64  # weights that share a scale in 4 bits
 
 
@@ -62,21 +65,60 @@ def linear_layers(language_model: Any) -> dict[str, nn.Linear]:
     }
 
 
+@torch.no_grad()
+def quantize_parts(part: nn.Module, device: torch.device) -> None:
+    """Quantizes on a device, in place, what `quantize` has left to be quantized.
+
+    A weight that is not there yet is read or drawn only now, and is a plain tensor of bytes from
+    then on, which can be sharded: floats of the weights are whole for one layer at a time.
+
+    Args:
+        part: of a model.
+        device: to quantize on.
+
+    Raises:
+        ConfigError: it has layers of 8 bits, whose scales cannot be sharded.
+    """
+    for layer in filter(is_quantized, part.modules()):
+        weight: Any = layer.weight
+        if weight_kind(layer) != "Params4bit":
+            raise ConfigError(
+                "weights of 8 bits cannot be sharded",
+                where="quantization, trainer.strategy",
+                fix="give quantization=4bit, or trainer=ddp, or leave out quantization",
+            )
+        if not weight.is_floating_point():
+            continue
+        found = weight.found if weight.is_meta else weight.data.as_subclass(Tensor)
+        values = read(found).to(device, weight.dtype)
+        packed = _nf4(bitsandbytes(), values, layer).to(device)  # leaves its scales in the layer
+        layer.weight = nn.Parameter(packed.data.as_subclass(Tensor), requires_grad=False)
+
+
 def is_quantized(layer: nn.Module) -> bool:
     """Whether this is a layer that `quantize` made."""
-    return type(getattr(layer, "weight", None)).__name__ in _WEIGHTS
+    kind = type(layer)
+    return kind.__name__ in _WEIGHTS and kind.__module__.startswith("bitsandbytes.")
+
+
+def weight_kind(layer: nn.Module) -> str:
+    """The type of a layer's weight, whether it is sharded or not."""
+    return _WEIGHTS[type(layer).__name__] if is_quantized(layer) else "Parameter"
 
 
 @torch.no_grad()
 def dequantized(layer: Any) -> Tensor:
-    """The weight with which a linear layer computes, quantized or not, as floats."""
+    """The weight with which a linear layer computes, quantized or not, as floats.
+
+    Where it is sharded all processes must ask for it; of a quantized one they get all of it.
+    """
     if not is_quantized(layer) or layer.weight.is_floating_point():  # the latter: not moved yet
         # As a plain tensor: a weight of bitsandbytes is quantized wherever it is moved.
         weight: Tensor = layer.weight.data.as_subclass(Tensor)
         return weight
     bnb = bitsandbytes()
-    if type(layer.weight).__name__ == "Params4bit":
-        return bnb.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state)
+    if weight_kind(layer) == "Params4bit":
+        return bnb.functional.dequantize_4bit(whole(layer.weight.data), layer.quant_state)
     # The first forward pass moves the scales from the weight to the layer's state.
     scales = layer.weight.SCB if layer.weight.SCB is not None else layer.state.SCB
     return bnb.functional.int8_vectorwise_dequant(layer.weight.data, scales.to(layer.weight.device))
@@ -119,13 +161,17 @@ def _to_4bit(bnb: Any, layer: nn.Linear) -> nn.Module:
             compress_statistics=True,
             quant_type="nf4",
         )
-    new.weight = bnb.nn.Params4bit(
-        layer.weight.data, compress_statistics=True, quant_type="nf4", module=new
-    )
+    new.weight = _nf4(bnb, layer.weight.data, new)
+    if layer.weight.is_meta and hasattr(layer.weight, "found"):
+        new.weight.found = layer.weight.found  # see quantize_parts
     # On CPUs with AVX512-BF16 the first answer in evaluation mode would repack the weights, and
     # gradients would silently be lost from then on.
     new.support_avx512bf16_for_cpu = False
     return _with_bias(new, layer)
+
+
+def _nf4(bnb: Any, values: Tensor, layer: Any) -> Any:
+    return bnb.nn.Params4bit(values, compress_statistics=True, quant_type="nf4", module=layer)
 
 
 def _to_8bit(bnb: Any, layer: nn.Linear) -> nn.Module:

@@ -24,7 +24,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from locvlm.errors import ConfigError
 from locvlm.models import LocVLM
 from locvlm.models.parts import read_parts
-from locvlm.models.quantization import is_quantized
+from locvlm.models.quantization import is_quantized, quantize_parts
 from locvlm.models.weights import unread
 from locvlm.training.sharded import load_sharded, save_sharded
 
@@ -128,23 +128,18 @@ def shard(module: nn.Module, mesh: DeviceMesh, policy: MixedPrecisionPolicy | No
         policy: in which types is computed and averaged; None: in that of the weights.
 
     Raises:
-        ConfigError: there are quantized weights, which cannot be sharded.
+        ConfigError: there are weights of 8 bits, which cannot be sharded.
     """
     policy = policy or MixedPrecisionPolicy()
     model = module.get_submodule("model")
     assert isinstance(model, LocVLM)
-    if any(map(is_quantized, model.modules())):
-        raise ConfigError(
-            "quantized weights cannot be sharded",
-            where="quantization, trainer.strategy",
-            fix="leave out quantization, or give trainer=ddp",
-        )
     split = partial(fully_shard, mesh=mesh, mp_policy=policy)
     if not isinstance(model, FSDPModule):  # as after an earlier stage
-        later = unread(model)
-        for block in blocks(model):
-            split(block)
-        split(model)
+        small = {f"{name}.weight" for name, layer in model.named_modules() if is_quantized(layer)}
+        later = {name: found for name, found in unread(model).items() if name not in small}
+        for part in (*blocks(model), model):
+            quantize_parts(part, torch.device(mesh.device_type))
+            split(part)
         for name in _METHODS:
             register_fsdp_forward_method(model, name)
         read_parts(model, later)
