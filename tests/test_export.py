@@ -2,6 +2,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from transformers import LlavaForConditionalGeneration
 
 from locvlm.export import main
@@ -24,6 +25,16 @@ def test_a_saved_model_is_exported(checkpoint, tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out == f"exported: {out}\n"
     _, report = LlavaForConditionalGeneration.from_pretrained(out, output_loading_info=True)
     assert not any(report.values())
+
+
+def test_weights_are_written_in_the_type_that_is_named(checkpoint, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    arguments = [f"checkpoint={checkpoint}", f"output={out}", "dtype=bfloat16"]
+    monkeypatch.setattr(sys, "argv", ["export", *arguments])
+    main()
+    found = LlavaForConditionalGeneration.from_pretrained(out, dtype="auto")
+    assert found.dtype == torch.bfloat16
+    assert found.config.dtype == torch.bfloat16
 
 
 @pytest.mark.slow

@@ -67,6 +67,7 @@ def test_questions_and_locations_must_fit(question, location, message):
         (["{model}", "{photo}", "hi", "--output", "x.txt"], "no ending of a picture"),
         (["{model}", "{photo}", "hi", "--output", "{photo}"], "would replace the image"),
         (["{model}", "{photo}", "hi", "--temperature", "-1"], "temperature"),
+        (["{model}", "{photo}", "hi", "--dtype", "int8"], "choose from bfloat16, float16"),
         (["{model}", "{photo}", "hi", "--max-new-tokens", "0"], "max_new_tokens must be"),
         (["{model}", "{photo}", "--point", "-1", "0"], "where: --point"),
         (["{model}", "{photo}", "--box", "3", "2", "1", "4"], "has no area\n  where: --box"),

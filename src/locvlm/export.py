@@ -16,6 +16,7 @@ class ExportConfig:
 
     checkpoint: str = MISSING
     output: str = MISSING
+    dtype: str = "auto"
 
 
 @hydra_command("export", ExportConfig)
@@ -26,7 +27,7 @@ def main(cfg: DictConfig) -> None:
     from locvlm.models import LocVLM
     from locvlm.models.llava_export import export_llava
 
-    export_llava(LocVLM.from_pretrained(cfg.checkpoint), cfg.output)
+    export_llava(LocVLM.from_pretrained(cfg.checkpoint, dtype=cfg.dtype), cfg.output)
     print(f"exported: {cfg.output}")
 
 

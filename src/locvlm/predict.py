@@ -55,6 +55,11 @@ def parser() -> argparse.ArgumentParser:
         "--temperature", type=float, default=0.0, help="above 0: draw words; default: %(default)s"
     )
     made.add_argument("--seed", type=int, default=0, help="of the drawing; default: %(default)s")
+    made.add_argument(
+        "--dtype",
+        default="auto",
+        help="of the weights: bfloat16, float16, float32; default: as they are stored",
+    )
     made.add_argument("--device", default="auto", help="cuda, cpu, ...; default: %(default)s")
     return made
 
@@ -111,6 +116,7 @@ def predict(args: argparse.Namespace) -> None:
         max_new_tokens=args.max_new_tokens,
         temperature=args.temperature,
         seed=args.seed,
+        dtype=args.dtype,
         device=args.device,
     )
     question = Question("predict", sample, (message,))

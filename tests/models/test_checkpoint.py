@@ -7,8 +7,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from locvlm import LocVLM
-from locvlm.errors import CheckpointError, LocVLMError
+from locvlm.errors import CheckpointError, ConfigError, LocVLMError
 from locvlm.models.checkpoint import load_processor, load_weights
+from locvlm.models.dtypes import to_dtype
 from tests.tiny import ask, make_model, make_processor, make_sample
 
 
@@ -61,6 +62,22 @@ def test_the_type_of_the_weights_is_kept(processor, tmp_path):
     loaded = LocVLM.from_pretrained(tmp_path / "model")
     assert loaded.language_model.dtype == torch.bfloat16
     assert loaded.adapter.net[0].weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", torch.float16])
+def test_a_model_is_loaded_in_another_type_but_for_what_it_computes(model, folder, dtype):
+    found = LocVLM.from_pretrained(folder, dtype=dtype)
+    wanted = to_dtype(dtype, "dtype")
+    assert {weight.dtype for weight in found.parameters()} == {wanted}
+    assert {buffer.dtype for buffer in found.language_model.buffers()} == {torch.float32}
+    rounded = model.adapter.state_dict()
+    for name, weight in found.adapter.state_dict().items():
+        assert torch.equal(weight, rounded[name].to(wanted))
+
+
+def test_a_type_that_no_model_has_is_refused(folder):
+    with pytest.raises(ConfigError, match="cannot be 'int4'"):
+        LocVLM.from_pretrained(folder, dtype="int4")
 
 
 def test_another_architecture_and_adapter_are_kept(processor, tmp_path):

@@ -1,6 +1,7 @@
 import shutil
 
 import pytest
+import torch
 from PIL import Image
 
 from locvlm.errors import CheckpointError, ConfigError, DataError
@@ -78,6 +79,23 @@ def test_the_seed_belongs_to_the_identity_where_tokens_are_drawn(checkpoint):
     greedy, drawn = seeds(0.0), seeds(1.0)
     assert greedy[0] == greedy[1]
     assert drawn[0] != drawn[1]
+
+
+def test_answers_in_another_type_are_those_of_another_predictor(checkpoint, predictor, questions):
+    half = LocVLMPredictor(checkpoint, dtype="bfloat16", batch_size=2, max_new_tokens=4)
+    assert {weight.dtype for weight in half.model.parameters()} == {torch.bfloat16}
+    assert half.identity == {**predictor.identity, "dtype": "bfloat16"}
+    rounded, stored = half.score(questions), predictor.score(questions)
+    assert rounded != stored
+    for few, many in zip(rounded, stored, strict=True):
+        assert few == pytest.approx(many, rel=0.05)
+    assert len(half.answer(questions)) == 6
+
+
+def test_refuses_a_type_before_anything_is_loaded(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be 'half'") as raised:
+        LocVLMPredictor(tmp_path / "nothing", dtype="half")
+    assert raised.value.where == "dtype"
 
 
 def test_refuses_a_folder_that_is_not_there(tmp_path):

@@ -12,6 +12,7 @@ from locvlm.errors import DataError
 from locvlm.geometry import to_location
 from locvlm.models.adapter import Adapter
 from locvlm.models.attention import laid_out
+from locvlm.models.dtypes import to_dtype
 from locvlm.models.encoder import TimmEncoder, check_fits
 from locvlm.models.generation import Sampling, answer_ids, asking, generate_ids, score_ids
 from locvlm.models.inputs import ImageInput, MessagesInput, to_messages, to_sample
@@ -89,15 +90,21 @@ class LocVLM(nn.Module):
         return cls(encoder, adapter(encoder.width, width), language, processor)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> "LocVLM":
-        """The model in a folder that `save_pretrained` wrote, in evaluation mode.
+    def from_pretrained(cls, folder: str | Path, *, dtype: str | torch.dtype = "auto") -> "LocVLM":
+        """The model in a folder that `save_pretrained` wrote, or a LLaVA, in evaluation mode.
+
+        Args:
+            folder: of either.
+            dtype: of its weights: `bfloat16`, `float16` or `float32`; `auto`: as they are stored.
 
         Raises:
             CheckpointError: not such a folder, or one that does not fit.
+            ConfigError: there is no such type.
         """
         from locvlm.models.checkpoint import load_model  # which imports this class
 
-        return load_model(folder)
+        kind = None if dtype == "auto" else to_dtype(dtype, "dtype")
+        return load_model(folder).to(dtype=kind)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes weights, architecture and processor; replaces an older folder as a whole."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from locvlm.errors import ConfigError, DataError
 from locvlm.located import Located
 from locvlm.models import LocVLM
+from locvlm.models.dtypes import to_dtype
 from locvlm.predictors.batches import in_batches
 from locvlm.predictors.device import on_device
 from locvlm.predictors.folder import sha256_folder
@@ -35,11 +36,12 @@ class LocVLMPredictor:
         temperature: 0 takes the likeliest token each time; above, tokens are drawn.
         top_p: where tokens are drawn: the share of probability that they are drawn from.
         seed: of the drawing.
+        dtype: of the weights: `bfloat16`, `float16` or `float32`; `auto`: as they are stored.
         device: where the model runs, such as "cuda" or "cpu"; "auto" takes a GPU if there is one.
 
     Raises:
         CheckpointError: the folder holds no model that can be loaded.
-        ConfigError: no model is named, there is no such device, or a batch holds nothing.
+        ConfigError: no model is named, there is no such type or device, or a batch holds nothing.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class LocVLMPredictor:
         temperature: float = 0.0,
         top_p: float = 1.0,
         seed: int = 0,
+        dtype: str = "auto",
         device: str = "auto",
     ):
         if path is None:
@@ -69,8 +72,9 @@ class LocVLMPredictor:
             max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p
         )
         self.seed = seed
-        model = LocVLM.from_pretrained(path)
-        self.model = on_device(model, device)
+        kind = None if dtype == "auto" else to_dtype(dtype, "dtype")
+        self.dtype = dtype
+        self.model = on_device(LocVLM.from_pretrained(path), device, kind)
         self.generator = torch.Generator(self.model.device).manual_seed(seed)
         self._identity: dict[str, Any] = {}
 
@@ -86,13 +90,15 @@ class LocVLMPredictor:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """The hash of the model's files, and how tokens are chosen."""
+        """The hash of the model's files, what they are rounded to, and how tokens are chosen."""
         if not self._identity:
             self._identity = {
                 "kind": "locvlm",
                 "sha256": sha256_folder(self.path),
                 **self.decoding,
             }
+            if self.dtype != "auto":
+                self._identity["dtype"] = self.dtype
             if self.decoding["temperature"] > 0:  # else nothing is drawn
                 self._identity["seed"] = self.seed
         return self._identity

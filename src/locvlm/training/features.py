@@ -17,10 +17,10 @@ from locvlm.errors import ConfigError
 from locvlm.geometry import crop, pad, resize
 from locvlm.io import sha256, write_json
 from locvlm.models import TimmEncoder
+from locvlm.models.dtypes import to_dtype
 from locvlm.processor import Processor
 
 logger = logging.getLogger(__name__)
-DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 ABOUT = "about.json"
 _EVERY = 10_000  # images between two lines in the log
 
@@ -44,13 +44,8 @@ class CacheFeatures(Callback):
     """
 
     def __init__(self, folder: str, dtype: str = "bfloat16", batch_size: int = 32):
-        if dtype not in DTYPES:
-            raise ConfigError(
-                f"features cannot be kept as {dtype!r}",
-                where="callbacks.features.dtype",
-                fix=f"choose from {', '.join(DTYPES)}",
-            )
-        self.folder, self.dtype, self.batch_size = folder, DTYPES[dtype], batch_size
+        self.dtype = to_dtype(dtype, "callbacks.features.dtype")
+        self.folder, self.batch_size = folder, batch_size
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Encodes what is missing, before weights are sharded.
