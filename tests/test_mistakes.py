@@ -108,6 +108,16 @@ def test_a_value_that_another_librarys_target_refuses_is_named_with_its_key():
     assert (found.what, found.where) == ("Invalid learning rate: -1", "optimizer")
 
 
+def without_its_package():
+    raise ModuleNotFoundError("Requirement 'wandb' not met.\nHINT: Try `pip install wandb`")
+
+
+def test_a_target_whose_package_is_not_installed_says_so():
+    found = caught(instantiate, {"logger": {"_target_": f"{__name__}.without_its_package"}})
+    assert found.what == "Requirement 'wandb' not met. HINT: Try `pip install wandb`"
+    assert (found.where, found.fix) == ("logger", "install it, or change this setting")
+
+
 def test_a_missing_value_names_its_key():
     cfg = OmegaConf.create({"data": {"images": "???"}})
     found = caught(lambda: cfg.data.images)

@@ -38,6 +38,9 @@ def refused(error: BaseException, where: str) -> ConfigError | None:
         error: that the target raised.
         where: key of the target in the config.
     """
+    if isinstance(error, ModuleNotFoundError):
+        what = " ".join(str(error).split())
+        return ConfigError(what, where=where, fix="install it, or change this setting")
     if type(error).__name__ not in _REFUSALS:
         return None
     return ConfigError(
