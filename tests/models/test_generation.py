@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from locvlm.errors import ConfigError, DataError
-from locvlm.models.generation import Sampling
+from locvlm.models import generation
+from locvlm.models.generation import Sampling, stream
 from locvlm.types import Message, Sample
 from tests.tiny import ask, dialogue, make_model, make_sample
 
@@ -42,6 +43,31 @@ def test_greedy_text_is_that_of_decoding_without_a_cache(model, prompts):
     expected = [said_without_cache(model, prompt, 12) for prompt in prompts]
     assert model.generate(prompts, max_new_tokens=12) == expected
     assert len(set(expected)) > 3  # the prompts do make a difference
+
+
+def test_a_stream_says_the_same_in_pieces(model, prompts):
+    whole = model.generate(prompts, max_new_tokens=12)
+    for prompt, text in zip(prompts, whole, strict=True):
+        pieces = list(stream(model, prompt, max_new_tokens=12))
+        assert "".join(pieces) == text
+        assert len(pieces) > 3 or len(text) < 10
+        assert all(pieces)
+
+
+def test_a_stream_leaves_mode_and_gradients_to_whoever_reads_it(processor, prompts):
+    model = make_model(processor).train()
+    for _ in stream(model, prompts[0], max_new_tokens=4):
+        assert model.language_model.training
+        assert torch.is_grad_enabled()
+
+
+def test_a_character_of_several_tokens_is_streamed_whole(model, prompts, monkeypatch):
+    ids = model.processor.tokenizer("é – ü", add_special_tokens=False).input_ids
+    steps = ([(0, token)] for token in ids)
+    monkeypatch.setattr(generation, "_steps", lambda *given: steps)
+    pieces = list(stream(model, prompts[0]))
+    assert "".join(pieces) == "é – ü"
+    assert len(ids) > len(pieces) > 2
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])

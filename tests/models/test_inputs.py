@@ -58,6 +58,10 @@ def test_grey_pictures_are_images_too():
         (None, "no image was given"),
         (3, "int is no image"),
         ("nowhere.jpg", "(?s)cannot read this image.*nowhere.jpg"),
+        (
+            "https://example.org/a.jpg",
+            "(?s)not fetched.*example.org/a.jpg.*give its path or its bytes",
+        ),
         (b"hello", "not an image"),
         (PIXELS.astype(np.int64), "an image of int64"),
         (PIXELS / 255 - 1, "floats outside 0 to 1"),

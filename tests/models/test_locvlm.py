@@ -223,6 +223,15 @@ def test_chat_takes_a_question_or_a_conversation(says):
     assert all(asked.endswith("Is there a blue square? ASSISTANT:") for asked in says.asked)
 
 
+def test_several_images_are_asked_in_one_batch(model):
+    images = [make_sample(color).image for color in ("red", "blue")]
+    prompts = [model.prompt(image, "Is there a blue square?") for image in images]
+    said = [model.chat(image, "Is there a blue square?", max_new_tokens=5) for image in images]
+    assert model.generate(prompts, max_new_tokens=5) == said
+    assert model.generate(prompts[:1], max_new_tokens=9)[0].startswith(said[0])
+    assert model.generate(prompts[:1], max_new_tokens=9)[0] != said[0]
+
+
 def test_describe_takes_plain_numbers_and_refuses_what_is_no_place(says):
     says.describe(make_sample().image, [24, 10])
     assert "located at [16, 8] point?" in says.asked[0]

@@ -73,42 +73,90 @@ def generate_ids(
         ConfigError: not even one token may be said.
         DataError: a prompt is longer than the language model can read.
     """
+    answers: list[list[int]] = [[] for _ in prompts]
+    for step in _steps(model, prompts, max_new_tokens, sampling):
+        for number, token in step:
+            answers[number].append(token)
+    return answers
+
+
+def stream(
+    model: "LocVLM",
+    prompt: Prompt,
+    *,
+    max_new_tokens: int = 128,
+    sampling: Sampling | None = None,
+) -> Iterator[str]:
+    """What `LocVLM.generate` says to one prompt, in pieces, each as soon as it is known.
+
+    Args:
+        model: in any mode.
+        prompt: from `LocVLM.prompt` or `Processor.prompt`.
+        max_new_tokens: longer answers are cut.
+        sampling: how tokens are chosen; None takes the likeliest.
+
+    Raises:
+        ConfigError, DataError: as in `generate_ids`.
+    """
+    steps = _steps(model, [prompt], max_new_tokens, sampling or Sampling())
+    ids: list[int] = []
+    told = ""
+    while True:
+        with asking(model):  # not while the caller has the piece: gradients are its own matter
+            step = next(steps, None)
+        ids += [token for _, token in step or ()]
+        text = model.processor.generated_text(ids)
+        # A character of several tokens shows as a replacement until its last one is there.
+        if text.startswith(told) and (
+            step is None or not text.endswith("\N{REPLACEMENT CHARACTER}")
+        ):
+            if piece := text[len(told) :]:
+                yield piece
+            told = text
+        if step is None:
+            return
+
+
+def _steps(
+    model: "LocVLM", prompts: Sequence[Prompt], max_new_tokens: int, sampling: Sampling
+) -> Iterator[list[tuple[int, int]]]:
+    """One token after the other: the numbers of prompts whose answers go on, each with its next."""
     if max_new_tokens < 1:
         raise ConfigError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
+    if not prompts:
+        return
     state = read_prompts(model, prompts)
-    answers: list[list[int]] = [[] for _ in prompts]
     going = {place for place, n in enumerate(state.prompts) if n >= 0}
     for _ in range(max_new_tokens):
         ids = sampling(_sayable(model, state.logits.flatten(0, 1)))
         said = ids.tolist()
         going -= {place for place in going if said[place] == model.processor.end_id}
-        for place in going:
-            answers[state.prompts[place]].append(said[place])
+        yield [(state.prompts[place], said[place]) for place in going]
         if not going:
-            break
+            return
         if 2 * len(going) <= len(said):  # half have ended: go on with the others only
             kept = state.keep(sorted(going))
             ids = ids[torch.tensor(kept, device=ids.device)]
             going = {new for new, old in enumerate(kept) if old in going}
         state.say(model, ids)
-    return answers
 
 
-def score_ids(
-    model: "LocVLM", prompts: Sequence[Prompt], candidates: Sequence[Sequence[Sequence[int]]]
+def score_texts(
+    model: "LocVLM", prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]]
 ) -> list[list[float]]:
-    """Log-likelihoods of token sequences after each prompt, summed over their tokens.
+    """Log-likelihoods of whole answers after each prompt, summed over their tokens.
 
     Each prompt is read once for all of its candidates.
 
     Args:
         model: in evaluation mode.
         prompts: as `Processor.prompt` makes them.
-        candidates: for each prompt, its candidates' token ids with the end token.
+        candidates: the answers to compare, for each prompt.
     """
+    spoken = [[answer_ids(model.processor, text) for text in own] for own in candidates]
     state = read_prompts(model, prompts)
     place_of = {n: place for place, n in enumerate(state.prompts)}
-    answers = [(place_of[n], torch.tensor(ids)) for n, own in enumerate(candidates) for ids in own]
+    answers = [(place_of[n], torch.tensor(ids)) for n, own in enumerate(spoken) for ids in own]
     first = state.logits.flatten(0, 1)
     longer = [(place, ids[:-1]) for place, ids in answers if len(ids) > 1]
     behind = iter(state.after(model, longer) if longer else ())

@@ -30,6 +30,12 @@ def to_sample(image: ImageInput) -> Sample:
     source = "image"
     if isinstance(image, str | Path):
         source = str(image)
+        if "://" in source:
+            raise DataError(
+                "images are not fetched from the network",
+                where=source,
+                fix="download it, and give its path or its bytes",
+            )
         image = _read(Path(image))
     elif isinstance(image, Tensor):
         image = _encode(_from_array(np.moveaxis(image.detach().cpu().numpy(), 0, -1)))

@@ -83,3 +83,17 @@ def _examples(positions: Tensor) -> tuple[tuple[int, slice], ...]:
     n_tokens = positions.shape[1]
     ends = [start if start else n_tokens for _, start in [*starts[1:], (0, 0)]]
     return tuple((row, slice(start, end)) for (row, start), end in zip(starts, ends, strict=True))
+
+
+def check_places(n_tokens: int, n_images: int, n_patches: int) -> None:
+    """Refuses a batch with more or fewer image tokens than its images have patches.
+
+    Raises:
+        DataError: names both numbers.
+    """
+    if n_tokens != n_images * n_patches:
+        raise DataError(
+            f"{n_tokens} image tokens for {n_images} images of {n_patches} patches each",
+            where="input_ids, pixel_values",
+            fix="make prompts by Processor.prompt, and give all their images",
+        )

@@ -14,10 +14,10 @@ from locvlm.models.adapter import Adapter
 from locvlm.models.attention import laid_out
 from locvlm.models.dtypes import to_dtype
 from locvlm.models.encoder import TimmEncoder, check_fits
-from locvlm.models.generation import Sampling, answer_ids, asking, generate_ids, score_ids
+from locvlm.models.generation import Sampling, asking, generate_ids, score_texts
 from locvlm.models.inputs import ImageInput, MessagesInput, to_messages, to_sample
 from locvlm.models.language import embeddings, init_numbers, next_token_loss
-from locvlm.models.layout import Layout, find_layout
+from locvlm.models.layout import Layout, check_places, find_layout
 from locvlm.models.weights import keeping_computed
 from locvlm.objectives import BOX_WORDS
 from locvlm.processor import Processor, Prompt
@@ -185,13 +185,7 @@ class LocVLM(nn.Module):
         ids = input_ids.masked_fill(input_ids == self.image_token_id, 0)
         words: Tensor = embeddings(self.language_model)(ids)
         n_images = 0 if pixel_values is None else len(pixel_values)
-        if len(places) != n_images * self.encoder.n_patches:
-            raise DataError(
-                f"{len(places)} image tokens for {n_images} images of {self.encoder.n_patches} "
-                "patches each",
-                where="input_ids, pixel_values",
-                fix="make prompts by Processor.prompt, and give all their images",
-            )
+        check_places(len(places), n_images, self.encoder.n_patches)
         if pixel_values is None or n_images == 0:
             return words
         images = self.encode_images(pixel_values).to(words.dtype)
@@ -218,14 +212,12 @@ class LocVLM(nn.Module):
         """What the model says to each prompt; a batch says the same as its prompts one by one.
 
         Args:
-            prompts: from `Processor.prompt`, of any lengths, with and without images.
+            prompts: from `prompt` or `Processor.prompt`, of any lengths, with and without images.
             max_new_tokens: longer answers are cut.
             temperature: 0 takes the likeliest token each time; above 0 tokens are drawn.
             top_p: draws among the likeliest tokens that together have this probability.
             generator: source of the draws, on the model's device.
         """
-        if not prompts:
-            return []
         sampling = Sampling(temperature, top_p, generator)
         with asking(self):
             answers = generate_ids(self, prompts, max_new_tokens=max_new_tokens, sampling=sampling)
@@ -242,9 +234,8 @@ class LocVLM(nn.Module):
         """
         if not any(candidates):
             return [[] for _ in prompts]
-        ids = [[answer_ids(self.processor, text) for text in own] for own in candidates]
         with asking(self):
-            return score_ids(self, prompts, ids)
+            return score_texts(self, prompts, candidates)
 
     def locate(self, image: ImageInput, name: str, *, prompt: str = LOCATE) -> list[Box]:
         """Where the named object is, in pixels of `image`; empty where the model sees none.
@@ -282,8 +273,12 @@ class LocVLM(nn.Module):
         question = Message("user", fill(prompt, location=to_location(location, sample.size)))
         return self._answer(sample, [question])
 
-    def chat(self, image: ImageInput, messages: MessagesInput) -> str:
-        """The next answer in a conversation about an image.
+    def chat(self, image: ImageInput, messages: MessagesInput, *, max_new_tokens: int = 128) -> str:
+        """The next answer in a conversation about an image; arguments and errors of `prompt`."""
+        return self.generate([self.prompt(image, messages)], max_new_tokens=max_new_tokens)[0]
+
+    def prompt(self, image: ImageInput, messages: MessagesInput) -> Prompt:
+        """What `generate`, `score` and `stream` take: an image and what is asked about it.
 
         Args:
             image: as in `locate`.
@@ -293,7 +288,7 @@ class LocVLM(nn.Module):
         Raises:
             DataError: the image cannot be read, or there is no question.
         """
-        return self._answer(to_sample(image), to_messages(messages))
+        return self.processor.prompt(to_sample(image), to_messages(messages))
 
     def _answer(self, sample: Sample, messages: Sequence[Message]) -> str:
         return self.generate([self.processor.prompt(sample, messages)])[0]
