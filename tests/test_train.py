@@ -16,6 +16,7 @@ import torch
 import yaml
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
@@ -24,7 +25,7 @@ from locvlm.data import Quarantine, write_shards
 from locvlm.data.shards import Shards
 from locvlm.errors import CheckpointError, ConfigError
 from locvlm.models import parts
-from locvlm.train import _in_parts, train
+from locvlm.train import _in_parts, folder_name, train
 from tests.data.conftest import annotated, talked
 from tests.qwen import save_qwen
 from tests.tiny import make_sample
@@ -390,6 +391,16 @@ def test_a_mistake_ends_with_a_message_and_without_a_traceback(tmp_path):
 
 
 @pytest.mark.slow
+def test_the_folder_of_a_sweeps_run_is_one_folder_that_can_be_given_back():
+    given = "data.train.localization.shards-shards/mine_run-[instruct]_text-a b"
+    name = folder_name(given)
+    assert name == "data.train.localization.shards-shards-mine_run--instruct-_text-a-b"
+    parsed = OverridesParser.create().parse_override(f"checkpoint=runs/sweep/{name}/model")
+    assert parsed.value() == f"runs/sweep/{name}/model"
+    assert len(folder_name(given * 9)) < 200
+    assert folder_name(given * 9) != folder_name(given * 10)
+
+
 def test_a_sweep_gives_each_job_a_folder_that_can_be_given_back(scenes_folder, tmp_path):
     (tmp_path / "mine" / "experiment").mkdir(parents=True)
     (tmp_path / "mine" / "experiment" / "brief.yaml").write_text(

@@ -149,7 +149,7 @@ class Processor:
             raise DataError(
                 f"a prompt of at least {len(ids):,} tokens, {self.max_length:,} allowed",
                 where=sample.where,
-                fix="ask with fewer turns or a shorter text",
+                fix="ask with less text, or raise max_length in the model's processor.json",
             )
         if pixel_values is None:
             pixel_values = self.pixel_values(sample)

@@ -1,6 +1,7 @@
 """Trains a model in stages: `python -m locvlm.train +experiment=binned224`."""
 
 import logging
+import re
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -60,12 +61,12 @@ class TrainConfig(ExperimentConfig):
 
 
 def folder_name(overrides: str) -> str:
-    """A name for the folder of a sweep's run; file systems take 255 bytes at most."""
-    return (
-        overrides
-        if len(overrides) <= 200
-        else f"{overrides[:180]}-{sha256(overrides.encode())[:12]}"
-    )
+    """A name for the folder of a sweep's run; file systems take 255 bytes at most.
+
+    It is one folder, whatever paths the overrides hold, and no shell or Hydra reads more in it.
+    """
+    name = re.sub(r"[^\w.+@-]+", "-", overrides)
+    return name if len(name) <= 200 else f"{name[:180]}-{sha256(overrides.encode())[:12]}"
 
 
 OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
