@@ -6,6 +6,7 @@ from locvlm.training.features import CacheFeatures
 from locvlm.training.guards import FiniteLoss, OutOfMemory
 from locvlm.training.module import LocVLMModule
 from locvlm.training.optim import MuonAdamW, adamw, adamw8bit, cosine, wsd
+from locvlm.training.requeue import Requeue
 from locvlm.training.stages import Stage, run_stages
 from locvlm.training.strategies import FSDP
 from locvlm.training.throughput import Throughput
@@ -20,6 +21,7 @@ __all__ = [
     "MuonAdamW",
     "OutOfMemory",
     "RandomState",
+    "Requeue",
     "Stage",
     "Throughput",
     "adamw",
