@@ -201,5 +201,7 @@ def test_data_without_shards_are_refused(trainer, dialogues, tmp_path):
 
 
 def test_other_types_are_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"cannot be 'int8'(?s:.*)features.dtype(?s:.*)bfloat16, float16, float32"):
+    with pytest.raises(
+        ConfigError, match=r"cannot be 'int8'(?s:.*)features.dtype(?s:.*)bfloat16, float16, float32"
+    ):
         CacheFeatures(str(tmp_path), "int8")
