@@ -277,18 +277,19 @@ def test_the_small_models_parts_in_a_tiny_size_learn_in_both_stages(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("overrides", "is_empty"),
+    ("overrides", "empty"),
     [
-        (["trainer=fsdp", "model=locvlm_l"], True),
-        (["trainer=ddp", "model=locvlm_l"], False),
-        (["trainer=fsdp"], False),
-        (["trainer=fsdp", "model=locvlm_l", "lora=default"], True),
-        (["trainer=fsdp", "model=locvlm_l", "checkpoint=runs/mine/model"], True),
+        (["trainer=fsdp", "model=locvlm_l"], [parts.empty]),
+        (["trainer=ddp", "model=locvlm_l"], []),
+        (["trainer=fsdp"], [parts.undrawn]),
+        (["trainer=ddp"], []),
+        (["trainer=fsdp", "model=locvlm_l", "lora=default"], [parts.empty]),
+        (["trainer=fsdp", "model=locvlm_l", "checkpoint=runs/mine/model"], [parts.empty]),
     ],
 )
-def test_only_fsdp_reads_a_pretrained_model_in_parts(overrides, is_empty):
+def test_only_fsdp_reads_and_draws_a_language_model_in_parts(overrides, empty):
     made = _in_parts(composed(*overrides))
-    assert [one.func for one in made.values()] == [parts.empty] * is_empty
+    assert [one.func for one in made.values()] == empty
 
 
 def test_a_sharded_checkpoint_is_refused_where_nothing_is_sharded(run, tmp_path):
