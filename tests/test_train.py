@@ -391,7 +391,6 @@ def test_a_mistake_ends_with_a_message_and_without_a_traceback(tmp_path):
     )
 
 
-@pytest.mark.slow
 def test_the_folder_of_a_sweeps_run_is_one_folder_that_can_be_given_back():
     given = "data.train.localization.shards-shards/mine_run-[instruct]_text-a b"
     name = folder_name(given)
@@ -402,6 +401,7 @@ def test_the_folder_of_a_sweeps_run_is_one_folder_that_can_be_given_back():
     assert folder_name(given * 9) != folder_name(given * 10)
 
 
+@pytest.mark.slow
 def test_a_sweep_gives_each_job_a_folder_that_can_be_given_back(scenes_folder, tmp_path):
     (tmp_path / "mine" / "experiment").mkdir(parents=True)
     (tmp_path / "mine" / "experiment" / "brief.yaml").write_text(
