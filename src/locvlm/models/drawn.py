@@ -143,7 +143,7 @@ class _Notes(TorchDispatchMode):
             return out
         tensor, *rest = args
         if _storage(tensor) not in self.known or any(map(_is_meta, rest)):
-            raise NotImplementedError(f"{function} on values that are not there yet")
+            raise RuntimeError(f"{function} depends on values that are not there yet")
         state = None
         if torch.Tag.nondeterministic_seeded in function.tags:
             state = torch.get_rng_state()
@@ -169,7 +169,7 @@ class _Asked(TorchFunctionMode):
     ) -> Any:
         """Does what it is asked for."""
         if function == _ASKS and _is_meta(args[0]):
-            raise NotImplementedError("a draw that does nothing without memory")
+            raise RuntimeError("a draw that does nothing without memory")
         return function(*args, **(kwargs or {}))
 
 
